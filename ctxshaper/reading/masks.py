@@ -33,8 +33,8 @@ _MARK_AFTER_STOP = re.compile(r"([.!?…])((?:\[\^?[\w, -]{1,8}\]|[*_~]{1,3}|[�
 
 # A name or noun always follows.
 _NEVER_LAST = """
-Dr Dres Mr Mrs Ms Prof Mme Mlle MM Mgr Rev Lt Sgt Capt Col Cpl Cmdr Gen Adm Gov Sen Hon Hr Frl Sra Srta Dña Ing
-bzw vgl sog bspw evtl ggf inkl exkl zzgl insb ca approx cf viz vs al resp lit núm pág págs Univ Dept
+Dr Dres Mr Mrs Ms Prof Mme Mlle MM Mgr Rev Lt Sgt Capt Col Cpl Cmdr Gen Adm Gov Sen Hon Hr Frl Sra Srta Dña
+Ing bzw vgl sog bspw evtl ggf inkl exkl zzgl insb ca approx cf viz vs al resp lit núm pág págs Univ Dept
 e.g i.e z.B d.h u.a o.g i.d.R z.T u.U m.E v.a s.o s.u p.ej p.ex c.-à-d
 """
 # A number follows; otherwise they are plain words ("no.", "art.", "fig.").
@@ -83,8 +83,7 @@ _STOPS = re.compile(
             rf"(?<![\w.])(?:[^\W\d_]{{1,3}}\.){{2,5}}(?=\s+\w)(?!{_OPENER})",
             # Devanagari shortens to one or two syllables: "डॉ. शर्मा".
             "(?<![\u0900-\u097f])[\u0900-\u097f]{1,4}\\.(?=\\s)",
-            # An inline enumeration's number, and the parts of a date or a broken decimal.
-            r"(?<=[.!?:;] )\d{1,3}\.(?=\s)",
+            # The parts of a date or a broken decimal.
             r"(?<![\w.,])\d{1,2}\.(?=\s\d)",
         )
     )
@@ -113,7 +112,10 @@ ORDINAL_LANGUAGES = frozenset(
         "lb",
     )
 )
-_ORDINAL = re.compile(r"(?<![\w.,])\d{1,2}\.(?=\s+\w)")
+# "Nr. 5." is no ordinal; its abbreviation is hidden as "Nrx" by then.
+_ORDINAL = re.compile(r"(?<!x )(?<![\w.,])\d{1,2}\.(?=\s+\w)")
+# The number of an inline enumeration; sought when abbreviations are hidden, or "No. 5." would be one.
+_ENUMERATED = re.compile(r"(?<=[.!?:;] )\d{1,3}\.(?=\s)")
 _CJK_THEN_DIGIT = re.compile("(?<=[。！？])\\d")
 
 
@@ -133,12 +135,13 @@ def masked_of(clean: str) -> str:
     if ">" in masked:
         masked = _QUOTE_MARKER.sub(_spaces, masked)
         masked = _TAG.sub(_hidden, masked)
+    # Before links: "[2][3]" behind a full stop are two notes, not a link by reference.
+    masked = _MARK_AFTER_STOP.sub(lambda match: "x" * len(match[2]) + match[1], masked)
     if "](" in masked or "][" in masked:
         masked = _LINK.sub(_hidden, masked)
     masked = _URL.sub(_hidden_url, masked)
-    masked = _MARK_AFTER_STOP.sub(lambda match: "x" * len(match[2]) + match[1], masked)
     masked = _NOT_PLAIN_SPACE.sub(" ", masked)
-    masked = _STOPS.sub(_without_stops, masked)
+    masked = _ENUMERATED.sub(_without_stops, _STOPS.sub(_without_stops, masked))
     return _CJK_THEN_DIGIT.sub("字", masked)
 
 
