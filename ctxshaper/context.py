@@ -31,9 +31,7 @@ class Span:
 
     def __post_init__(self) -> None:
         if not 0 <= self.start <= self.end:
-            raise InvalidInputError(
-                f"a span needs 0 <= start <= end, but got start={self.start}, end={self.end}"
-            )
+            raise InvalidInputError(f"a span needs 0 <= start <= end, but got start={self.start}, end={self.end}")
 
     def __len__(self) -> int:
         return self.end - self.start
@@ -91,9 +89,7 @@ class Passage:
         if self.id is not None and not isinstance(self.id, str):
             raise InvalidInputError(f"a passage's id must be a str or None, but got {self.id!r}: pass str(id)")
         if not isinstance(self.metadata, Mapping):
-            raise InvalidInputError(
-                f"a passage's metadata must be a mapping, but got {type(self.metadata).__name__}"
-            )
+            raise InvalidInputError(f"a passage's metadata must be a mapping, but got {type(self.metadata).__name__}")
         object.__setattr__(self, "metadata", MappingProxyType(dict(self.metadata)))
         if self.score is not None:
             score = float(self.score)
@@ -103,9 +99,7 @@ class Passage:
         if self.spans is None:
             object.__setattr__(self, "spans", merge_spans([Span(0, len(self.source))]))
         if self.spans and self.spans[-1].end > len(self.source):
-            raise InvalidInputError(
-                f"span {self.spans[-1]} lies outside a source of {len(self.source)} characters"
-            )
+            raise InvalidInputError(f"span {self.spans[-1]} lies outside a source of {len(self.source)} characters")
 
     @classmethod
     def of(cls, value: Passage | str) -> Passage:
@@ -211,11 +205,7 @@ class Rendering:
         """The text of these passages; passages of which nothing is kept leave no trace in it."""
         parts = []
         for number, passage in enumerate(passages, start=1):
-            body = (
-                passage.text
-                if passage.generated
-                else join_kept(passage.source, passage.spans, self.ellipsis)
-            )
+            body = passage.text if passage.generated else join_kept(passage.source, passage.spans, self.ellipsis)
             if body.strip():
                 head = {"none": "", "title": passage.title, "number": f"[{number}] {passage.title}".rstrip()}
                 parts.append("\n".join(filter(None, (head[self.label], body.strip("\n")))))
@@ -242,9 +232,7 @@ class Budget:
         if self.tokens is not None and (isinstance(self.tokens, bool) or self.tokens < 1):
             raise InvalidInputError(f"a budget in tokens must be at least 1, but got {self.tokens}")
         if self.share is not None and not 0 < self.share <= 1:
-            raise InvalidInputError(
-                f"a budget as a share must lie above 0 and at most 1 (100%), but got {self.share}"
-            )
+            raise InvalidInputError(f"a budget as a share must lie above 0 and at most 1 (100%), but got {self.share}")
 
     @classmethod
     def parse(cls, value: Budget | str | int | float | None) -> Budget:

@@ -141,7 +141,18 @@ def query_attention_batch(
 
         offsets = (cu_rows, cu_pages, max_rows, max_pages)
         return kernel.query_attention(
-            q, k_pages, v_pages, page_ids, page_lengths, own_k, own_v, scale, softcap, weights, need_output, offsets
+            q,
+            k_pages,
+            v_pages,
+            page_ids,
+            page_lengths,
+            own_k,
+            own_v,
+            scale,
+            softcap,
+            weights,
+            need_output,
+            offsets,
         )
     rows, pages = cu_rows.tolist(), cu_pages.tolist()
     parts = []

@@ -48,7 +48,7 @@ def _no_mask(*_: Any, **__: Any) -> None:
 
 
 def _forward(
-    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
+    module: Any, query: Tensor, key: Tensor, value: Tensor, _mask: None, **options: Any
 ) -> tuple[Tensor, None]:
     call: AttentionCall | None = options.get(KEYWORD)
     if call is None:

@@ -59,7 +59,10 @@ class Embedder:
             rows: dict[str, NDArray[np.float32]] = {}
             if new:
                 made = self.model.encode(
-                    [encodable(t) for t in new], normalize_embeddings=True, show_progress_bar=False, batch_size=64
+                    [encodable(t) for t in new],
+                    normalize_embeddings=True,
+                    show_progress_bar=False,
+                    batch_size=64,
                 )
                 rows = dict(zip(new, np.asarray(made, dtype=np.float32), strict=True))
             result = np.stack([rows[t] if t in rows else self._known[t] for t in texts]) if texts else np.zeros((0, 1))

@@ -21,8 +21,7 @@ _STOP_WORDS = {
     "en": "the of and to is was for that with as it are his by from which this have be not he she they were",
     "de": "der das und ist im dem den mit von ein eine einer einem einen für auf nicht sich auch wurde war am"
     " bei nach wird sind zum zur oder als kostet zwischen seit vom sie",
-    "fr": "le les des et est une dans du pour qui sur au avec il elle par pas plus ce cette"
-    " sont nous vous aux",
+    "fr": "le les des et est une dans du pour qui sur au avec il elle par pas plus ce cette sont nous vous aux",
     "es": "el los las y del una es por con para se al como su fue lo más este esta son pero ha él",
 }
 _LANGUAGE_OF = {word: language for language, words in _STOP_WORDS.items() for word in words.split()}

@@ -78,9 +78,7 @@ def _front_matter_lines(clean: str, starts: list[int]) -> int:
     if not clean.startswith(("---", "+++")):
         return 0
     fence = clean[:3]
-    lines = clean[
-        : starts[_MOST_FRONT_MATTER_LINES] if len(starts) > _MOST_FRONT_MATTER_LINES else None
-    ].split("\n")
+    lines = clean[: starts[_MOST_FRONT_MATTER_LINES] if len(starts) > _MOST_FRONT_MATTER_LINES else None].split("\n")
     if lines[0].rstrip() != fence or len(lines) < 3 or not _FRONT_MATTER_FIRST.match(lines[1]):
         return 0
     for number, line in enumerate(lines[1:], start=1):
@@ -230,9 +228,7 @@ class _Lines:
         self.rows(begin, lines)
         keys = [_KEY_LINE.match(line) is not None for line in lines]
         for number, line in enumerate(lines):
-            paired = keys[number] and (
-                keys[number - 1 : number] == [True] or keys[number + 1 : number + 2] == [True]
-            )
+            paired = keys[number] and (keys[number - 1 : number] == [True] or keys[number + 1 : number + 2] == [True])
             if paired or _OPENS_ITSELF.match(line):
                 self.kinds.setdefault(begin + number, Kind.PROSE)
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import os
+import tempfile
+import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -50,9 +53,7 @@ class ModelSource:
         """A short mark that changes when the files do (sizes and times of a local model; empty for a hub name)."""
         if not self.local:
             return ""
-        files = sorted(
-            p for p in Path(self.location).iterdir() if p.suffix in (".gguf", ".safetensors", ".json")
-        )
+        files = sorted(p for p in Path(self.location).iterdir() if p.suffix in (".gguf", ".safetensors", ".json"))
         stamp = "".join(f"{p.name}:{p.stat().st_size}:{p.stat().st_mtime_ns};" for p in files)
         return hashlib.blake2b(stamp.encode(), digest_size=8).hexdigest()
 
@@ -179,25 +180,78 @@ def load_lm(source: ModelSource, *, dtype: Any, layers: int | None = None, head:
     Raises:
         ModelError: it cannot be loaded.
     """
+    source = unpacked(source)
     with loading(source):
-        from transformers import AutoModel, AutoModelForCausalLM
+        from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
+        config = AutoConfig.from_pretrained(source.location, **source.arguments())
         arguments = source.arguments()
         if source.gguf_file:
             arguments.update(_dequantize())
         else:
             arguments["use_safetensors"] = True
-        cls = AutoModelForCausalLM if head else AutoModel
-        model = cls.from_pretrained(source.location, dtype=dtype, **arguments)
-        if layers is not None:
-            decoder = getattr(model, "language_model", model)
-            # The layers behind the last one read are let go; a slice of a ModuleList keeps only its own modules.
-            decoder.layers = decoder.layers[:layers]
-            decoder.config.num_hidden_layers = layers
+            if layers is not None:
+                # The layers behind the last one read never reach memory.
+                text = getattr(config, "text_config", config)
+                if getattr(text, "layer_types", None):
+                    text.layer_types = text.layer_types[:layers]
+                text.num_hidden_layers = layers
+            arguments["config"] = config
+        model = (AutoModelForCausalLM if head else AutoModel).from_pretrained(source.location, dtype=dtype, **arguments)
+        if layers is not None and source.gguf_file:
+            model.layers = model.layers[:layers]
+            model.config.num_hidden_layers = layers
         model.eval()
-        for parameter in model.parameters():
-            parameter.requires_grad_(False)
+        model.requires_grad_(False)
         return model
+
+
+def load_tokenizer(source: ModelSource) -> Any:
+    """Load a model's tokenizer.
+
+    Raises:
+        ModelError: it cannot be loaded.
+    """
+    source = unpacked(source)
+    with loading(source):
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(source.location, **source.arguments())
+
+
+def unpacked(source: ModelSource) -> ModelSource:
+    """The embedded model unpacked once into the user's cache; any other source as it is.
+
+    transformers parses a GGUF file's header several times over, some ten seconds in all; from the copy (float16, 270
+    MB) the model loads in one. Where the cache cannot be written, the GGUF file is loaded each time.
+    """
+    if source.name != EMBEDDED_LM or not source.gguf_file:
+        return source
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ctxshaper"
+    folder = root / f"{EMBEDDED_LM}-{_LM_SHA256[:16]}"
+    if not (folder / "config.json").is_file():
+        with loading(source):
+            import torch
+            from transformers import AutoModelForCausalLM, AutoTokenizer
+
+            arguments = source.arguments()
+            tokenizer = AutoTokenizer.from_pretrained(source.location, **arguments)
+            model = AutoModelForCausalLM.from_pretrained(
+                source.location, dtype=torch.float16, **arguments, **_dequantize()
+            )
+        del model.config.quantization_config
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=root) as partial, loading(source):
+                tokenizer.save_pretrained(partial)
+                model.save_pretrained(partial)
+                # One step, so that a process that looks meanwhile sees all of it or nothing.
+                with contextlib.suppress(FileExistsError, OSError):
+                    Path(partial).rename(folder)
+                    Path(partial).mkdir()
+        except OSError as error:
+            warnings.warn(f"{root} cannot be written ({error}); the model is unpacked at every start", stacklevel=2)
+    return replace(source, location=str(folder), gguf_file=None) if (folder / "config.json").is_file() else source
 
 
 def _dequantize() -> dict[str, Any]:

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +20,7 @@ from ctxshaper.errors import InvalidInputError, ModelError
 from ctxshaper.reading.attention import AskMemories, ReadPassages, ReadPrompt
 from ctxshaper.reading.decoder import Decoder, pick_device, pick_dtype
 from ctxshaper.reading.memory import MemoryCache, PassageMemory, content_key
-from ctxshaper.reading.models import loading, resolve_lm
+from ctxshaper.reading.models import load_tokenizer, loading, resolve_lm
 from ctxshaper.reading.profile import HeadProfile
 from ctxshaper.reading.reading import PassageReading, Reading
 from ctxshaper.reading.tokenization import Encoder
@@ -87,11 +86,8 @@ class Reader:
     @cached_property
     def encoder(self) -> Encoder:
         """The model's tokenizer, safe to share."""
-        with self._lock, loading(self.source):
-            from transformers import AutoTokenizer
-
-            arguments = self.source.arguments()
-            return Encoder(AutoTokenizer.from_pretrained(self.source.location, **arguments))
+        with self._lock:
+            return Encoder(load_tokenizer(self.source))
 
     @cached_property
     def profile(self) -> HeadProfile:
@@ -116,9 +112,7 @@ class Reader:
             f"query; `ctxshaper calibrate --model {self.source.name}` finds better ones",
             stacklevel=3,
         )
-        return HeadProfile.automatic(
-            self.source.name, int(config.num_hidden_layers), int(config.num_attention_heads)
-        )
+        return HeadProfile.automatic(self.source.name, int(config.num_hidden_layers), int(config.num_attention_heads))
 
     @cached_property
     def decoder(self) -> Decoder:
@@ -258,7 +252,10 @@ class Reader:
         """Tokens of the query in its frame, and which of them are the query's own."""
         if not query.strip():
             raise InvalidInputError("the query is empty; pass the user's question")
-        before, after = self.encoder.markup(self.profile.before_query), self.encoder.markup(self.profile.after_query)
+        before, after = (
+            self.encoder.markup(self.profile.before_query),
+            self.encoder.markup(self.profile.after_query),
+        )
         own, _ = self.encoder.data(query)
         ids = before + own + after
         reach = [x for x in (self.decoder.max_positions, self.decoder.window) if x]
@@ -373,5 +370,3 @@ def _numbers(scores: Tensor) -> NDArray[np.float32]:
 
 def _pool(scores: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.convolve(scores, np.full(5, 0.2, dtype=np.float32), mode="full")[2:-2]
-
-

@@ -88,5 +88,4 @@ class Reading:
 
     def passage_scores(self, reduce: Reduce = "mean") -> NDArray[np.float64]:
         """[number of passages] one score per passage."""
-        ops = {"mean": np.mean, "sum": np.sum, "max": np.max}
-        return np.array([ops[reduce](p.scores) if len(p.scores) else 0.0 for p in self.passages])
+        return np.array([float(getattr(p.scores, reduce)()) if len(p.scores) else 0.0 for p in self.passages])

@@ -1,4 +1,4 @@
-"""Tokens of text that is data: special tokens spelled out in it are plain characters, and every token knows its span."""
+"""Tokens of text that is data: special tokens spelled out in it are plain characters; every token knows its span."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Encoder:
         bos = getattr(tokenizer, "bos_token_id", None)
         # Only a model that puts this token in front of every text by itself was trained to see it there.
         adds_bos = bos is not None and self._markup.encode("a").ids[:1] == [bos]
-        self.bos: list[int] = [bos] if adds_bos else []
+        self.bos: list[int] = [int(bos)] if bos is not None and adds_bos else []
 
     def markup(self, text: str) -> list[int]:
         """Tokens of the project's own prompt text, in which special tokens count as such."""

@@ -79,16 +79,19 @@ class EvidenceFilter(Stage):
             second = self._scores(context, units, owners, f"{context.query} {known}", log)
             scores = (1 - _HOP_SHARE) * scores + _HOP_SHARE * second
         flat_spans = [span for spans in units for span in spans]
-        candidates = [
-            Candidate(int(p), s, float(v)) for p, s, v in zip(owners, flat_spans, scores, strict=True)
-        ]
+        candidates = [Candidate(int(p), s, float(v)) for p, s, v in zip(owners, flat_spans, scores, strict=True)]
         if context.budget.adaptive:
             candidates = self._confident(context, candidates, log)
         log.notes["units"] = len(flat_spans)
         return select(context, candidates, log, context.limit)
 
     def _scores(
-        self, context: Context, units: Sequence[Sequence[Span]], owners: NDArray[np.int64], query: str, log: Log
+        self,
+        context: Context,
+        units: Sequence[Sequence[Span]],
+        owners: NDArray[np.int64],
+        query: str,
+        log: Log,
     ) -> NDArray[np.float64]:
         """[number of units] log-odds, up to a constant, that a unit is evidence."""
         reading = (self.reader or Reader()).read(query, context.passages)

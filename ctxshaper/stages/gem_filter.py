@@ -58,7 +58,9 @@ class GemFilter(Stage):
         candidates = []
         for index, (passage, read) in enumerate(zip(context.passages, reading.passages, strict=True)):
             if self.unit == "token":
-                offered = [(Span(int(a), int(b)), float(s)) for (a, b), s in zip(read.offsets, read.scores, strict=True)]
+                offered = [
+                    (Span(int(a), int(b)), float(s)) for (a, b), s in zip(read.offsets, read.scores, strict=True)
+                ]
                 offered = [(o, s) for o, s in offered if any(o.overlaps(kept) for kept in passage.spans)]
             else:
                 units = units_of(passage, self.unit)

@@ -157,9 +157,7 @@ def test_gold(language: str, case: str) -> None:
     assert parts(text, sentences(text)) == expected
 
 
-@pytest.mark.parametrize(
-    ("language", "case"), [(language, case) for language, case in CASES if len(language) == 2]
-)
+@pytest.mark.parametrize(("language", "case"), [(language, case) for language, case in CASES if len(language) == 2])
 def test_a_given_language_agrees(language: str, case: str) -> None:
     expected = case.split("|")
     text = "".join(expected)
