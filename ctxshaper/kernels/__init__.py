@@ -1,6 +1,0 @@
-"""Operations on attention: per operation a plain torch reference, a Triton kernel, one dispatcher."""
-
-from ctxshaper.kernels.gem_scores import gem_scores
-from ctxshaper.kernels.query_attention import query_attention
-
-__all__ = ["gem_scores", "query_attention"]
