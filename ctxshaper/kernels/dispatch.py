@@ -108,6 +108,8 @@ def half_precision_reason(*tensors: torch.Tensor) -> str | None:
             return f"types differ ({first.dtype} and {tensor.dtype})"
         if tensor.device != first.device:
             return f"devices differ ({first.device} and {tensor.device})"
+    if first.dtype == torch.bfloat16 and not first.is_cuda and _interpreting():
+        return "Triton's interpreter multiplies bfloat16 bit patterns as integers; float16 works there"
     return None
 
 
