@@ -5,13 +5,14 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ctxshaper.kernels.triton.tuning import Launch, choose, next_power_of_2
+from ctxshaper.kernels.triton.tuning import Launch, choose, next_power_of_2, tiled
 
 
 @triton.jit
 def _raw(
     q_ptr,  # [H, D], the last row
     k_ptr,  # [N, KV, S, D]
+    k_tiles,  # descriptor of k as [N * KV * S, D], or k itself
     ids_ptr,  # [P]
     ends_ptr,  # [P], running total of the valid slots
     raw_ptr,  # [P * S] float32, valid tokens first, without gaps
@@ -28,27 +29,32 @@ def _raw(
     BLOCK_D: tl.constexpr,
     BLOCK_N: tl.constexpr,
     PAGED: tl.constexpr,
+    BULK: tl.constexpr,
 ):
     at = tl.program_id(0) // tiles
-    first = 0
-    length = slots
-    page = 0
+    first, length, page = 0, slots, 0
     if PAGED:
         page = tl.load(ids_ptr + at)
         first = tl.load(ends_ptr + at - 1, mask=at > 0, other=0)
         length = tl.load(ends_ptr + at) - first
-    slot = (tl.program_id(0) % tiles) * BLOCK_N + tl.arange(0, BLOCK_N)
+    start = (tl.program_id(0) % tiles) * BLOCK_N
+    slot = start + tl.arange(0, BLOCK_N)
     valid = slot < length
     d = tl.arange(0, BLOCK_D)
     g = tl.arange(0, BLOCK_G)
     k_ptr += tl.cast(page, tl.int64) * k_page
-    acc = tl.zeros([BLOCK_N, BLOCK_D], tl.float32)
-    for head in tl.static_range(KV):
-        q_at = (head * G + g)[:, None] * q_head + d[None, :]
-        q = tl.load(q_ptr + q_at, mask=(g < G)[:, None] & (d < D)[None, :], other=0.0).to(tl.float32)
-        k_at = tl.cast(head, tl.int64) * k_head + slot.to(tl.int64)[:, None] * k_slot + d[None, :]
-        k = tl.load(k_ptr + k_at, mask=valid[:, None] & (d < D)[None, :], other=0.0)
-        acc += k.to(tl.float32) * tl.sum(q, 0)[None, :]
+    acc = tl.zeros([BLOCK_N, BLOCK_G], tl.float32)
+    # The matrix unit works on 16 columns at least, so the heads of a group cost nothing beside their sum: one product
+    # per KV head either way, and the queries enter it unrounded.
+    for head in range(KV):
+        q_at = (head * G + g)[None, :] * q_head + d[:, None]
+        q = tl.load(q_ptr + q_at, mask=(g < G)[None, :] & (d < D)[:, None], other=0.0)
+        if BULK:
+            k = k_tiles.load([(tl.cast(page, tl.int32) * KV + head) * slots + start, 0])
+        else:
+            k_at = tl.cast(head, tl.int64) * k_head + slot.to(tl.int64)[:, None] * k_slot + d[None, :]
+            k = tl.load(k_ptr + k_at, mask=valid[:, None] & (d < D)[None, :], other=0.0)
+        acc = tl.dot(k, q, acc)
     tl.store(raw_ptr + first + slot, tl.sum(acc, 1), mask=valid)
 
 
@@ -82,7 +88,7 @@ def _pool(
     tl.store(out_ptr + i, tl.where(valid, pooled / 5.0, 0.0), mask=inside)
 
 
-_RAW = (Launch(32, 4, 1), Launch(64, 4, 1), Launch(16, 4, 1), Launch(64, 8, 1))
+_RAW = (Launch(128, 4, 3), Launch(64, 4, 4), Launch(64, 4, 2))
 
 
 def gem_scores(q: Tensor, pages: Tensor, page_ids: Tensor | None, page_lengths: Tensor | None) -> Tensor:
@@ -92,6 +98,7 @@ def gem_scores(q: Tensor, pages: Tensor, page_ids: Tensor | None, page_lengths: 
     heads, dim = last.shape
     kv_heads, slots = pages.shape[1:3]
     group = heads // kv_heads
+    block_d = max(16, next_power_of_2(dim))
     count = 1 if page_ids is None else page_ids.numel()
     total = count * slots
     raw = torch.empty(total, dtype=torch.float32, device=q.device)
@@ -103,10 +110,11 @@ def gem_scores(q: Tensor, pages: Tensor, page_ids: Tensor | None, page_lengths: 
 
     def run(launch: Launch) -> None:
         tiles = triton.cdiv(slots, launch.block)
+        bulk = launch.bulk and pages.is_contiguous()
         _raw[(count * tiles,)](
-            last, pages, page_ids if page_ids is not None else raw, ends, raw, last.stride(0), *pages.stride()[:3],
-            slots, tiles, KV=kv_heads, G=group, BLOCK_G=next_power_of_2(group), D=dim, BLOCK_D=next_power_of_2(dim),
-            BLOCK_N=launch.block, PAGED=paged, **launch.options,
+            last, pages, tiled(pages, launch.block, block_d) if bulk else pages, page_ids if page_ids is not None else raw, ends, raw, last.stride(0), *pages.stride()[:3],
+            slots, tiles, KV=kv_heads, G=group, BLOCK_G=max(16, next_power_of_2(group)), D=dim, BLOCK_D=block_d,
+            BLOCK_N=launch.block, PAGED=paged, BULK=bulk, **launch.options,
         )  # fmt: skip
 
     key = ("gem", q.dtype, q.device, heads, kv_heads, dim, min(slots, 4096), next_power_of_2(total), paged)

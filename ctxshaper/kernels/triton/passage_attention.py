@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ctxshaper.kernels.triton.query_attention import _capped, _softmax_step
+from ctxshaper.kernels.triton.softmax import logits, softmax_step, unit_of
 from ctxshaper.kernels.triton.tuning import Launch, choose, next_power_of_2
 
 
@@ -43,6 +43,7 @@ def _attend(
     G: tl.constexpr,
     D: tl.constexpr,
     BLOCK_D: tl.constexpr,
+    BLOCK_C: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     HAS_CAP: tl.constexpr,
@@ -67,17 +68,19 @@ def _attend(
     n = tl.arange(0, BLOCK_N)
     q_at = h.to(tl.int64) * q_head + row.to(tl.int64)[:, None] * q_token + d[None, :]
     q = tl.load(q_ptr + q_at, mask=in_rows[:, None] & in_d[None, :], other=0.0)
+    unit = unit_of(scale, HAS_CAP)
     m = tl.full([BLOCK_M], -float("inf"), tl.float32)
     l = tl.zeros([BLOCK_M], tl.float32)
     acc = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
 
-    for first in range(0, C, BLOCK_N):
-        key = first + n
+    # No pipeline here: the prefix is short, and its buffers would take the room of the ones below.
+    for first in tl.range(0, C, BLOCK_C, num_stages=1):
+        key = first + tl.arange(0, BLOCK_C)
         valid = key < C
         k_at = head * pk_head + key[:, None] * pk_token + d[None, :]
         k = tl.load(pk_ptr + k_at, mask=valid[:, None] & in_d[None, :], other=0.0)
-        s = tl.where(valid[None, :], _capped(tl.dot(q, k.T), scale, softcap, HAS_CAP), -float("inf"))
-        m, alpha, p, l = _softmax_step(s, m, l)
+        s = tl.where(valid[None, :], logits(tl.dot(q, k.T), scale, softcap, HAS_CAP), -float("inf"))
+        m, alpha, p, l = softmax_step(s, unit, m, l)
         v_at = head * pv_head + key[:, None] * pv_token + d[None, :]
         v = tl.load(pv_ptr + v_at, mask=valid[:, None] & in_d[None, :], other=0.0)
         acc = tl.dot(p.to(v.dtype), v, acc * alpha[:, None])
@@ -89,9 +92,9 @@ def _attend(
         valid = key < tokens
         k_at = key.to(tl.int64)[:, None] * k_token + d[None, :]
         k = tl.load(k_ptr + k_at, mask=valid[:, None] & in_d[None, :], other=0.0)
-        s = _capped(tl.dot(q, k.T), scale, softcap, HAS_CAP)
+        s = logits(tl.dot(q, k.T), scale, softcap, HAS_CAP)
         s = tl.where((key[None, :] >= start[:, None]) & (key[None, :] <= row[:, None]), s, -float("inf"))
-        m, alpha, p, l = _softmax_step(s, m, l)
+        m, alpha, p, l = softmax_step(s, unit, m, l)
         v_at = key.to(tl.int64)[:, None] * v_token + d[None, :]
         v = tl.load(v_ptr + v_at, mask=valid[:, None] & in_d[None, :], other=0.0)
         acc = tl.dot(p.to(v.dtype), v, acc * alpha[:, None])
@@ -129,7 +132,7 @@ def passage_attention(
             q, k, v, cu_seqlens, prefix_k, prefix_v, out, tokens, passages, scale, 0.0 if softcap is None else softcap,
             *q.stride()[:2], *k.stride()[:2], *v.stride()[:2], *prefix_k.stride()[:2], *prefix_v.stride()[:2],
             prefix_k.shape[1], SEARCH=(passages + 1).bit_length() + 1, H=heads, G=heads // k.shape[0], D=dim, BLOCK_D=block_d,
-            BLOCK_M=block_m, BLOCK_N=launch.block, HAS_CAP=softcap is not None, **launch.options,
+            BLOCK_C=min(64, max(16, next_power_of_2(prefix_k.shape[1]))), BLOCK_M=block_m, BLOCK_N=launch.block, HAS_CAP=softcap is not None, **launch.options,
         )  # fmt: skip
 
     run(choose(("passage", q.dtype, q.device, heads, k.shape[0], dim, next_power_of_2(tokens)), _ATTEND, run))

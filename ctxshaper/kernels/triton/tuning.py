@@ -21,6 +21,7 @@ class Launch:
         stages: depth of the software pipeline.
         per_sm: programs that should share one multiprocessor; sets how far the keys are split.
         registers: cap on the registers of a thread, or None for the compiler's choice.
+        bulk: keys come through the bulk tensor copy engine (where the device has one) instead of per-thread copies.
     """
 
     block: int
@@ -28,6 +29,7 @@ class Launch:
     stages: int
     per_sm: int = 1
     registers: int | None = None
+    bulk: bool = False
 
     @property
     def options(self) -> dict[str, int]:
@@ -95,3 +97,10 @@ def multiprocessors(device: torch.device) -> int:
 def next_power_of_2(number: int) -> int:
     """Round up to a power of two, at least 1."""
     return 1 << max(0, number - 1).bit_length()
+
+
+def tiled(pages: torch.Tensor, rows: int, columns: int) -> object:
+    """Describe contiguous pages [N, KV, S, D] as [N * KV * S, D] to the copy engine, in tiles of rows by columns."""
+    from triton.tools.tensor_descriptor import TensorDescriptor
+
+    return TensorDescriptor.from_tensor(pages.view(-1, pages.shape[-1]), [rows, columns])
