@@ -1,0 +1,262 @@
+"""Attention of a query's rows over paged passage memories, and the mass that each key token receives.
+
+For head h of row r, with g(h) the KV head that h belongs to, and the keys t of all valid page slots and of the query's
+own rows up to r::
+
+    s[r, h, t] = cap(scale * q[r, h] . k[t, g(h)])        cap(x) = softcap * tanh(x / softcap), or x
+    lse[r, h]  = log sum_t exp(s[r, h, t])
+    out[r, h]  = sum_t exp(s[r, h, t] - lse[r, h]) * v[t, g(h)]
+    mass[t]    = sum_{r, h} weight[r, h] * exp(s[r, h, t] - lse[r, h])      over page slots only
+
+Softmax does not care which passage a key belongs to, so a request is only a list of pages.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from ctxshaper.errors import InvalidInputError
+from ctxshaper.kernels.dispatch import Backend, half_precision_reason, head_dim_reason, use_triton
+
+Result = tuple[Tensor | None, Tensor, Tensor | None]
+
+
+def query_attention(
+    q: Tensor,
+    k_pages: Tensor,
+    v_pages: Tensor,
+    page_ids: Tensor,
+    page_lengths: Tensor,
+    own_k: Tensor,
+    own_v: Tensor,
+    *,
+    scale: float | None = None,
+    softcap: float | None = None,
+    mass_rows: Tensor | None = None,
+    mass_weights: Tensor | None = None,
+    need_output: bool = True,
+    backend: Backend = "auto",
+) -> Result:
+    """Attend from a query's rows to all valid page slots and, causally, to the query's own keys.
+
+    Args:
+        q: [R, H, D] queries after rotary embedding; H a multiple of KV.
+        k_pages: [N, KV, S, D] pool of keys (S slots a page), last dimension contiguous.
+        v_pages: [N, KV, S, D] pool of values.
+        page_ids: [P] int32 or int64, the pages of this request, each in [0, N).
+        page_lengths: [P] int32 or int64, valid slots of each page, each in [0, S]. What lies in the other slots is
+            never used, not even when it is NaN.
+        own_k: [R, KV, D] the query's own keys.
+        own_v: [R, KV, D] the query's own values.
+        scale: factor of the logits; None means 1 / sqrt(D).
+        softcap: soft cap of the logits, or None.
+        mass_rows: [n] indices of the rows whose attention counts for the mass; None means all.
+        mass_weights: [H] or [R, H] float32 weights of the mass; None means 1. A zero leaves its head or row out.
+            The mass is computed when `mass_rows` or `mass_weights` is given.
+        need_output: False leaves out the values: only `lse` and the mass are computed.
+        backend: see `ctxshaper.kernels.dispatch`.
+
+    Returns:
+        out: [R, H, D] in q's type, or None when not needed.
+        lse: [R, H] float32, natural logarithm.
+        mass: [P * S] float32, zero in invalid slots; or None when not asked for.
+
+    Raises:
+        InvalidInputError: shapes that do not fit together, or a kernel asked for by name that cannot take them.
+    """
+    _check(q, k_pages, v_pages, page_ids, page_lengths, own_k, own_v)
+    weights = row_weights(q, mass_rows, mass_weights)
+    scale = 1.0 / math.sqrt(q.shape[-1]) if scale is None else scale
+    reason = half_precision_reason(q, k_pages, v_pages, own_k, own_v) or head_dim_reason(q.shape[-1])
+    if use_triton("query_attention", backend, reason, q):
+        from ctxshaper.kernels.triton import query_attention as kernel
+
+        return kernel.query_attention(
+            q, k_pages, v_pages, page_ids, page_lengths, own_k, own_v, scale, softcap, weights, need_output
+        )
+    return reference(q, k_pages, v_pages, page_ids, page_lengths, own_k, own_v, scale, softcap, weights, need_output)
+
+
+def query_attention_batch(
+    q: Tensor,
+    k_pages: Tensor,
+    v_pages: Tensor,
+    page_ids: Tensor,
+    page_lengths: Tensor,
+    own_k: Tensor,
+    own_v: Tensor,
+    *,
+    cu_rows: Tensor,
+    cu_pages: Tensor,
+    max_rows: int,
+    max_pages: int,
+    scale: float | None = None,
+    softcap: float | None = None,
+    mass_rows: Tensor | None = None,
+    mass_weights: Tensor | None = None,
+    need_output: bool = True,
+    backend: Backend = "auto",
+) -> Result:
+    """Run `query_attention` for many requests over one pool in one launch family.
+
+    Request b owns rows ``cu_rows[b]:cu_rows[b + 1]`` of `q`, `own_k`, `own_v` and entries
+    ``cu_pages[b]:cu_pages[b + 1]`` of `page_ids` and `page_lengths`; requests may share pages.
+
+    Args:
+        q: [sum of R, H, D]; the other tensors are packed likewise, see `query_attention`.
+        k_pages: [N, KV, S, D].
+        v_pages: [N, KV, S, D].
+        page_ids: [sum of P].
+        page_lengths: [sum of P].
+        own_k: [sum of R, KV, D].
+        own_v: [sum of R, KV, D].
+        cu_rows: [B + 1] int32 on q's device, offsets of rows, from 0.
+        cu_pages: [B + 1] int32 on q's device, offsets of pages, from 0.
+        max_rows: most rows of one request (known to the host, so that nothing waits for the device).
+        max_pages: most pages of one request.
+        scale: as in `query_attention`.
+        softcap: as in `query_attention`.
+        mass_rows: indices into the packed rows.
+        mass_weights: [H] or [sum of R, H].
+        need_output: as in `query_attention`.
+        backend: see `ctxshaper.kernels.dispatch`.
+
+    Returns:
+        out [sum of R, H, D] or None, lse [sum of R, H], mass [sum of P * S] or None.
+
+    Raises:
+        InvalidInputError: as in `query_attention`.
+    """
+    _check(q, k_pages, v_pages, page_ids, page_lengths, own_k, own_v)
+    if cu_rows.shape != cu_pages.shape or cu_rows.dim() != 1 or cu_rows.numel() < 2:
+        raise InvalidInputError(
+            f"cu_rows is {list(cu_rows.shape)} and cu_pages {list(cu_pages.shape)}; both must be [B + 1] with B >= 1."
+        )
+    weights = row_weights(q, mass_rows, mass_weights)
+    scale = 1.0 / math.sqrt(q.shape[-1]) if scale is None else scale
+    reason = half_precision_reason(q, k_pages, v_pages, own_k, own_v) or head_dim_reason(q.shape[-1])
+    if use_triton("query_attention", backend, reason, q):
+        from ctxshaper.kernels.triton import query_attention as kernel
+
+        offsets = (cu_rows, cu_pages, max_rows, max_pages)
+        return kernel.query_attention(
+            q, k_pages, v_pages, page_ids, page_lengths, own_k, own_v, scale, softcap, weights, need_output, offsets
+        )
+    rows, pages = cu_rows.tolist(), cu_pages.tolist()
+    parts = []
+    for (row, row_end), (page, page_end) in zip(
+        zip(rows, rows[1:], strict=False), zip(pages, pages[1:], strict=False), strict=True
+    ):
+        own, held = slice(row, row_end), slice(page, page_end)
+        own_weights = None if weights is None else weights[own]
+        parts.append(
+            reference(
+                q[own], k_pages, v_pages, page_ids[held], page_lengths[held], own_k[own], own_v[own],
+                scale, softcap, own_weights, need_output,
+            )
+        )  # fmt: skip
+    outs, lses, masses = zip(*parts, strict=True)
+    return (
+        torch.cat([o for o in outs if o is not None]) if need_output else None,
+        torch.cat(lses),
+        torch.cat([m for m in masses if m is not None]) if weights is not None else None,
+    )
+
+
+def reference(
+    q: Tensor,
+    k_pages: Tensor,
+    v_pages: Tensor,
+    page_ids: Tensor,
+    page_lengths: Tensor,
+    own_k: Tensor,
+    own_v: Tensor,
+    scale: float,
+    softcap: float | None,
+    weights: Tensor | None,
+    need_output: bool,
+) -> Result:
+    """Compute `query_attention` for one request in plain torch; `weights` is [R, H] float32 or None.
+
+    One page is read in place. Several are gathered one KV head at a time, which bounds the copy.
+    """
+    rows, heads, dim = q.shape
+    kv_heads, slots = k_pages.shape[1], k_pages.shape[2]
+    group = heads // kv_heads
+    ids, lengths = page_ids.tolist(), page_lengths.tolist()
+    total = len(ids) * slots
+    out = q.new_empty(rows, heads, dim) if need_output else None
+    lse = q.new_empty(rows, heads, dtype=torch.float32)
+    mass = None if weights is None else q.new_zeros(total, dtype=torch.float32)
+    one = len(ids) == 1
+    # Valid slots in the order of the request, as positions in its [P * S] slots.
+    valid = None if one else (torch.arange(slots, device=q.device) < page_lengths[:, None]).flatten().nonzero()[:, 0]
+    hidden = torch.ones(rows, rows, dtype=torch.bool, device=q.device).triu(1).repeat_interleave(group, 0)
+
+    def keys(pages: Tensor, head: int) -> Tensor:  # [T, D]
+        if one:
+            return pages[ids[0], head, : lengths[0]]
+        held = pages[:, head].index_select(0, page_ids.long()).reshape(total, dim)
+        return held.index_select(0, valid) if valid is not None else held
+
+    def logits(a: Tensor, b: Tensor) -> Tensor:
+        s = (a @ b.T).mul_(scale)
+        return s if softcap is None else s.div_(softcap).tanh_().mul_(softcap)
+
+    for head in range(kv_heads):
+        of_head = slice(head * group, (head + 1) * group)
+        # 16-bit products would round the logits before the softmax; both sides are widened instead.
+        packed = q[:, of_head].reshape(rows * group, dim).float()
+        past, own = logits(packed, keys(k_pages, head).float()), logits(packed, own_k[:, head].float())
+        own.masked_fill_(hidden, -math.inf)
+        total_lse = torch.logaddexp(past.logsumexp(1), own.logsumexp(1)) if past.shape[1] else own.logsumexp(1)
+        lse[:, of_head] = total_lse.view(rows, group)
+        past.sub_(total_lse[:, None]).exp_()
+        if out is not None:
+            own.sub_(total_lse[:, None]).exp_()
+            attended = past @ keys(v_pages, head).float() + own @ own_v[:, head].float()
+            out[:, of_head] = attended.view(rows, group, dim).to(q.dtype)
+        if mass is not None and weights is not None:
+            received = weights[:, of_head].reshape(rows * group) @ past
+            if one:
+                mass[: lengths[0]] += received
+            elif valid is not None:
+                mass.index_add_(0, valid, received)
+    return out, lse, mass
+
+
+def row_weights(q: Tensor, mass_rows: Tensor | None, mass_weights: Tensor | None) -> Tensor | None:
+    """Spread `mass_rows` and `mass_weights` to one [R, H] float32 tensor, or None when neither is given."""
+    rows, heads = q.shape[:2]
+    if mass_rows is None and mass_weights is None:
+        return None
+    if mass_weights is None:
+        mass_weights = q.new_ones(heads, dtype=torch.float32)
+    if tuple(mass_weights.shape) not in ((heads,), (rows, heads)):
+        raise InvalidInputError(
+            f"mass_weights is {list(mass_weights.shape)}; allowed are [{heads}] and [{rows}, {heads}]."
+        )
+    weights = mass_weights.to(device=q.device, dtype=torch.float32).expand(rows, heads)
+    if mass_rows is None:
+        return weights.contiguous()
+    chosen = torch.zeros(rows, 1, device=q.device).index_fill_(0, mass_rows.to(q.device).long(), 1.0)
+    return weights * chosen
+
+
+def _check(q: Tensor, k: Tensor, v: Tensor, ids: Tensor, lengths: Tensor, own_k: Tensor, own_v: Tensor) -> None:
+    rows, heads, dim = q.shape
+    kv_heads = k.shape[1]
+    if k.dim() != 4 or k.shape != v.shape or k.shape[-1] != dim or heads % kv_heads or rows == 0:
+        raise InvalidInputError(
+            f"q is {list(q.shape)}, k_pages {list(k.shape)}, v_pages {list(v.shape)}; needed are q [R, H, D] with R >= 1 "
+            f"and two pools [N, KV, S, D] of the same D, H a multiple of KV."
+        )
+    if list(own_k.shape) != [rows, kv_heads, dim] or own_k.shape != own_v.shape:
+        raise InvalidInputError(
+            f"own_k is {list(own_k.shape)} and own_v {list(own_v.shape)}; needed is [{rows}, {kv_heads}, {dim}]."
+        )
+    if ids.dim() != 1 or ids.shape != lengths.shape:
+        raise InvalidInputError(
+            f"page_ids is {list(ids.shape)} and page_lengths {list(lengths.shape)}; both must be [P]."
+        )

@@ -1,0 +1,1 @@
+"""Triton kernels, one file an operation. Imported only when an operation is dispatched to them."""

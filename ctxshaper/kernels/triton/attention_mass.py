@@ -1,0 +1,163 @@
+"""Triton kernels of the mass in `ctxshaper.kernels.query_attention`: a light pass over the keys with the final lse.
+
+Partial results of attention cannot give the mass: each row has its own final log-sum-exp, known only at the end, and
+the sum over rows cannot be rescaled row by row. So the keys of the heads that count are read once more.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from ctxshaper.kernels.triton.softmax import LOG2E, logits, unit_of
+from ctxshaper.kernels.triton.tuning import Launch, choose, multiprocessors, next_power_of_2, tiled
+
+
+@triton.jit
+def _mass(
+    q_ptr,  # [rows, H, D]
+    k_ptr,  # [N, KV, S, D]
+    k_tiles,  # descriptor of k as [N * KV * S, D], or k itself
+    ids_ptr,  # [pages]
+    lengths_ptr,  # [pages]
+    lse_ptr,  # [rows, H] float32, base e
+    weights_ptr,  # [rows, H] float32
+    cu_rows_ptr,  # [B + 1]
+    cu_pages_ptr,  # [B + 1]
+    part_ptr,  # [KV * row tiles, pages * S] float32
+    rows,
+    pages,
+    total_slots,
+    tiles_each,
+    scale,
+    softcap,
+    q_row,
+    q_head,
+    k_page,
+    k_head,
+    k_slot,
+    SLOTS: tl.constexpr,
+    H: tl.constexpr,
+    KV: tl.constexpr,
+    D: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    BLOCK_R: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BATCHED: tl.constexpr,
+    HAS_CAP: tl.constexpr,
+    ROW_TILES: tl.constexpr,
+    BULK: tl.constexpr,
+):
+    tile, split = tl.program_id(0) % ROW_TILES, tl.program_id(1)
+    head, request = tl.program_id(0) // ROW_TILES, tl.program_id(2)
+    G: tl.constexpr = H // KV
+    row0, page0 = 0, 0
+    if BATCHED:
+        row0 = tl.load(cu_rows_ptr + request)
+        rows = tl.load(cu_rows_ptr + request + 1) - row0
+        page0 = tl.load(cu_pages_ptr + request)
+        pages = tl.load(cu_pages_ptr + request + 1) - page0
+    TILES: tl.constexpr = (SLOTS + BLOCK_N - 1) // BLOCK_N
+    start = split * tiles_each
+    end = tl.minimum(start + tiles_each, pages * TILES)
+    if start >= end:
+        return
+    n = tl.arange(0, BLOCK_N)
+    part_ptr += (head * ROW_TILES + tile).to(tl.int64) * total_slots + page0 * SLOTS
+    # Rows of one head stand together, so that a head without weight is a tile without weight.
+    packed = tile * BLOCK_R + tl.arange(0, BLOCK_R)
+    in_rows = packed < rows * G
+    row, h = row0 + packed % rows, head * G + packed // rows
+    weight = tl.load(weights_ptr + row.to(tl.int64) * H + h, mask=in_rows, other=0.0)
+    if tl.max(tl.abs(weight), 0) == 0.0:
+        for t in range(start, end):
+            slot = (t % TILES) * BLOCK_N + n
+            tl.store(part_ptr + (t // TILES) * SLOTS + slot, tl.zeros([BLOCK_N], tl.float32), mask=slot < SLOTS)
+        return
+    lse = tl.load(lse_ptr + row.to(tl.int64) * H + h, mask=in_rows, other=0.0) * LOG2E
+    d = tl.arange(0, BLOCK_D)
+    in_d = d < D
+    q_at = row.to(tl.int64)[None, :] * q_row + h[None, :] * q_head + d[:, None]
+    q = tl.load(q_ptr + q_at, mask=in_rows[None, :] & in_d[:, None], other=0.0)
+    unit = unit_of(scale, HAS_CAP)
+    page = tl.load(ids_ptr + page0 + start // TILES)
+    length = tl.load(lengths_ptr + page0 + start // TILES)
+    for t in range(start, end):
+        first = (t % TILES) * BLOCK_N
+        slot = first + n
+        valid = slot < length
+        if BULK:
+            k = k_tiles.load([(page.to(tl.int32) * KV + head) * SLOTS + first, 0])
+        else:
+            k_at = page.to(tl.int64) * k_page + head * k_head + slot[:, None] * k_slot + d[None, :]
+            k = tl.load(k_ptr + k_at, mask=valid[:, None] & in_d[None, :], other=0.0)
+        next_page = tl.minimum(t + 1, end - 1) // TILES
+        page = tl.load(ids_ptr + page0 + next_page)
+        length = tl.load(lengths_ptr + page0 + next_page)
+        # Keys are the rows of this product, so that the sum over query rows stays within a thread's registers.
+        s = logits(tl.dot(k, q), scale, softcap, HAS_CAP)
+        p = tl.sum(tl.exp2(s * unit - lse[None, :]) * weight[None, :], 1)
+        tl.store(part_ptr + (t // TILES) * SLOTS + slot, tl.where(valid, p, 0.0), mask=slot < SLOTS)
+
+
+@triton.jit
+def _sum(
+    part_ptr,  # [PARTS, total] float32
+    mass_ptr,  # [total] float32
+    total,
+    PARTS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    acc = tl.zeros([BLOCK], tl.float32)
+    for part in range(PARTS):
+        acc += tl.load(part_ptr + tl.cast(part, tl.int64) * total + at, mask=at < total, other=0.0)
+    tl.store(mass_ptr + at, acc, mask=at < total)
+
+
+_MASS = (Launch(128, 4, 2, 2), Launch(64, 4, 2, 4), Launch(128, 4, 2, 1))
+
+
+def attention_mass(
+    q: Tensor,
+    k_pages: Tensor,
+    page_ids: Tensor,
+    page_lengths: Tensor,
+    lse: Tensor,
+    weights: Tensor,
+    scale: float,
+    softcap: float | None,
+    offsets: tuple[Tensor, Tensor, int, int] | None = None,
+) -> Tensor:
+    """Launch the mass pass alone: [P * S] float32 from the final `lse` [rows, H] and `weights` [rows, H]."""
+    total_rows, heads, dim = q.shape
+    kv_heads, slots = k_pages.shape[1], k_pages.shape[2]
+    cu_rows, cu_pages, rows, pages = offsets or (page_ids, page_ids, total_rows, page_ids.numel())
+    requests = cu_rows.numel() - 1 if offsets else 1
+    block_d = max(16, next_power_of_2(dim))
+    packed = rows * (heads // kv_heads)
+    block_r = min(128 if block_d <= 128 else 64, max(16, next_power_of_2(packed)))
+    row_tiles = triton.cdiv(packed, block_r)
+    total_slots = page_ids.numel() * slots
+    parts = torch.empty(kv_heads * row_tiles, total_slots, dtype=torch.float32, device=q.device)
+    if total_slots == 0:
+        return parts.sum(0)
+
+    def run(launch: Launch) -> None:
+        block = min(launch.block, max(16, next_power_of_2(slots)))
+        tiles = pages * triton.cdiv(slots, block)
+        room = max(1, 4 * launch.per_sm * multiprocessors(q.device) // (kv_heads * row_tiles * requests))
+        each = max(triton.cdiv(tiles, room), min(tiles, 4))
+        bulk = launch.bulk and k_pages.is_contiguous()
+        _mass[(kv_heads * row_tiles, triton.cdiv(tiles, each), requests)](
+            q, k_pages, tiled(k_pages, block, block_d) if bulk else k_pages, page_ids, page_lengths, lse, weights, cu_rows, cu_pages, parts, rows, pages, total_slots, each,
+            scale, 0.0 if softcap is None else softcap, q.stride(0), q.stride(1), *k_pages.stride()[:3],
+            H=heads, KV=kv_heads, D=dim, BLOCK_D=block_d, SLOTS=slots, BATCHED=offsets is not None,
+            HAS_CAP=softcap is not None, BLOCK_R=block_r, BLOCK_N=block, BULK=bulk, ROW_TILES=row_tiles, **launch.options,
+        )  # fmt: skip
+
+    size = next_power_of_2(pages * slots)
+    run(choose(("mass", q.dtype, q.device, heads, kv_heads, dim, slots, block_r, row_tiles, requests, size), _MASS, run))
+    mass = torch.empty(total_slots, dtype=torch.float32, device=q.device)
+    _sum[(triton.cdiv(total_slots, 512),)](parts, mass, total_slots, PARTS=parts.shape[0], BLOCK=512, num_warps=4)
+    return mass
