@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
 from typing import Any, Protocol
 
 import torch
-import torch.nn.functional as F  # noqa: N812  # the name that everybody uses
 from torch import Tensor
 
 from ctxshaper.errors import UnsupportedModelError
-from ctxshaper.kernels import gem_scores, query_attention
+from ctxshaper.kernels import gem_scores, passage_attention, query_attention
 
 NAME = "ctxshaper"
 KEYWORD = "ctxshaper_call"
@@ -29,7 +29,7 @@ class AttentionCall(Protocol):
     """What stands in for a model's attention during one forward pass."""
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float, softcap: float | None) -> Tensor:
-        """Attention output [1, H, T, D] from q [1, H, T, D] and k, v [1, KV, T, D] of one layer, after rotary."""
+        """Attention output [T, H, D] from q [H, T, D] and k, v [KV, T, D] of one layer, after rotary."""
         ...
 
 
@@ -58,35 +58,8 @@ def _forward(
         )
     if options.get("s_aux") is not None:
         raise UnsupportedModelError("attention with learned sinks is not read; use a model without them")
-    out = call.attend(module.layer_idx, query, key, value, options["scaling"], options.get("softcap"))
-    return out.transpose(1, 2), None
-
-
-def causal_attention(q: Tensor, k: Tensor, v: Tensor, scale: float, softcap: float | None) -> Tensor:
-    """Attention of the last rows of a sequence over all of it: row i of n sees the first T - n + i + 1 keys.
-
-    Args:
-        q: [1, H, n, D].
-        k: [1, KV, T, D], T >= n.
-        v: [1, KV, T, D].
-        scale: factor of the logits.
-        softcap: soft cap of the logits, or None.
-
-    Returns:
-        [1, H, n, D].
-    """
-    rows, total = q.shape[2], k.shape[2]
-    if softcap is None:
-        if rows == total:
-            return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=True)
-        visible = torch.ones(rows, total, dtype=torch.bool, device=q.device).tril(total - rows)
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=visible, scale=scale, enable_gqa=True)
-    visible = torch.ones(rows, total, dtype=torch.bool, device=q.device).tril(total - rows)
-    group = q.shape[1] // k.shape[1]
-    logits = (q.float() @ k.float().repeat_interleave(group, 1).transpose(2, 3)) * scale
-    logits = (logits / softcap).tanh() * softcap
-    weights = logits.masked_fill(~visible, float("-inf")).softmax(-1)
-    return (weights @ v.float().repeat_interleave(group, 1)).to(q.dtype)
+    out = call.attend(module.layer_idx, query[0], key[0], value[0], options["scaling"], options.get("softcap"))
+    return out[None], None
 
 
 @dataclass
@@ -109,22 +82,16 @@ class ReadPassages:
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float, softcap: float | None) -> Tensor:
         """See `AttentionCall`."""
-        self.keys.append(k[0])
+        self.keys.append(k)
         if layer == self.layers - 1:
             raise LayersRead
-        self.values.append(v[0])
-        out = torch.empty_like(q)
-        start = 0
-        for length in self.lengths:
-            rows = slice(start, start + length)
-            own_k, own_v = k[:, :, rows], v[:, :, rows]
-            if self.prefix:
-                before_k, before_v = self.prefix[layer]
-                own_k = torch.cat([before_k[None], own_k], dim=2)
-                own_v = torch.cat([before_v[None], own_v], dim=2)
-            out[:, :, rows] = causal_attention(q[:, :, rows], own_k, own_v, scale, softcap)
-            start += length
-        return out
+        self.values.append(v)
+        prefix = self.prefix[layer] if self.prefix else ()
+        return passage_attention(q, k, v, self.offsets(q.device), *prefix, scale=scale, softcap=softcap)
+
+    def offsets(self, device: torch.device) -> Tensor:
+        """[N + 1] int32 where each passage starts."""
+        return torch.tensor([0, *accumulate(self.lengths)], dtype=torch.int32, device=device)
 
 
 @dataclass
@@ -132,16 +99,18 @@ class AskMemories:
     """Runs a query alone; its rows attend to all memories at once.
 
     Attributes:
-        keys: [L, KV, T, D], prefix first.
-        values: [L - 1, KV, T, D].
+        keys: [L, KV, P + T, D], prefix first.
+        values: [L - 1, KV, P + T, D].
+        lengths: tokens of the prefix and of each memory.
         weights: by layer, [R, H] float32 weights of the attention mass; layers without heads that count are absent.
-        gem_layer: the layer whose raw logits of the last row are wanted, or None.
+        gem_layer: the layer at which GemFilter's scores of each memory are wanted, or None.
         mass: [T] float32; filled by the reading.
-        gem: [T] float32 unpooled, or None; filled by the reading.
+        gem: [T] float32, pooled within each memory, or None; filled by the reading.
     """
 
     keys: Tensor
     values: Tensor
+    lengths: Sequence[int]
     weights: dict[int, Tensor]
     gem_layer: int | None = None
     mass: Tensor | None = None
@@ -150,10 +119,10 @@ class AskMemories:
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float, softcap: float | None) -> Tensor:
         """See `AttentionCall`."""
         last = layer == self.keys.shape[0] - 1
-        rows = q[0].transpose(0, 1)
+        rows = q.transpose(0, 1)
         if layer == self.gem_layer:
-            self.gem = gem_scores(rows[-1:], self.keys[layer], pool=1)
-        tokens = self.keys.shape[2]
+            borders = pairwise(accumulate(self.lengths))
+            self.gem = torch.cat([gem_scores(rows[-1:], self.keys[layer][:, a:b]) for a, b in borders])
         page = torch.zeros(1, dtype=torch.int32, device=q.device)
         # The last layer holds no values; its keys stand in, and nothing reads them.
         values = self.keys[layer] if last else self.values[layer]
@@ -162,20 +131,20 @@ class AskMemories:
             self.keys[layer][None],
             values[None],
             page,
-            torch.full_like(page, tokens),
-            k[0].transpose(0, 1),
-            v[0].transpose(0, 1),
+            torch.full_like(page, self.keys.shape[2]),
+            k.transpose(0, 1),
+            v.transpose(0, 1),
             scale=scale,
             softcap=softcap,
             mass_weights=self.weights.get(layer),
             need_output=not last,
         )
         if mass is not None:
+            mass = mass[self.lengths[0] :]
             self.mass = mass if self.mass is None else self.mass + mass
-        if last:
+        if last or out is None:
             raise LayersRead
-        assert out is not None  # noqa: S101  # asked for above
-        return out.transpose(0, 1)[None]
+        return out
 
 
 @dataclass
@@ -193,6 +162,12 @@ class ReadPrompt:
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float, softcap: float | None) -> Tensor:
         """See `AttentionCall`."""
         if layer == self.layer:
-            self.gem = gem_scores(q[0, :, -1:].transpose(0, 1), k[0])
+            self.gem = gem_scores(q[:, -1:].transpose(0, 1), k)
             raise LayersRead
-        return causal_attention(q, k, v, scale, softcap)
+        return causal(q, k, v, scale, softcap)
+
+
+def causal(q: Tensor, k: Tensor, v: Tensor, scale: float, softcap: float | None) -> Tensor:
+    """Ordinary causal attention of one sequence, [T, H, D]."""
+    whole = torch.tensor([0, q.shape[1]], dtype=torch.int32, device=q.device)
+    return passage_attention(q, k, v, whole, scale=scale, softcap=softcap)

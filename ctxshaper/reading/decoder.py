@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ctxshaper.errors import InvalidInputError, UnsupportedModelError
-from ctxshaper.reading.attention import KEYWORD, NAME, AttentionCall, LayersRead, causal_attention, install
+from ctxshaper.reading.attention import KEYWORD, NAME, AttentionCall, LayersRead, causal, install
 from ctxshaper.reading.models import ModelSource, load_lm
 
 _LAYER_TYPES = {"full_attention", "sliding_attention"}
@@ -117,4 +117,4 @@ class _Plain:
     """Ordinary causal attention, for the check."""
 
     def attend(self, _: int, q: Tensor, k: Tensor, v: Tensor, scale: float, softcap: float | None) -> Tensor:
-        return causal_attention(q, k, v, scale, softcap)
+        return causal(q, k, v, scale, softcap)

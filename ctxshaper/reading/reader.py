@@ -235,18 +235,14 @@ class Reader:
         weights = {layer: torch.zeros(len(ids), heads, device=self.device) for layer in layers}
         for head in self.profile.heads:
             weights[head.layer][rows, head.head] = head.weight / len(rows)
-        call = AskMemories(keys, values, weights, self.profile.filter_layer if gem else None)
+        lengths = [len(self._prefix_ids), *(memory.tokens for memory in memories.values())]
+        call = AskMemories(keys, values, lengths, weights, self.profile.filter_layer if gem else None)
         self.decoder.run(ids, range(self._end, self._end + len(ids)), call)
-        found, start = {}, len(self._prefix_ids)
         result = call.gem if gem else call.mass
-        assert result is not None  # noqa: S101  # every profile has a head and a filter layer
-        # The pool of GemFilter must not reach over a passage's border, so it is applied to each by itself below.
-        scores = _numbers(result)
-        for key, memory in memories.items():
-            own = scores[start : start + memory.tokens]
-            found[key] = _pool(own) if gem else own
-            start += memory.tokens
-        return found
+        if result is None:
+            raise ModelError(f"the head profile of {self.profile.model!r} names no layer that was read")
+        pieces = np.split(_numbers(result), np.cumsum(lengths[1:-1]))
+        return dict(zip(memories, pieces, strict=True))
 
     def _query_ids(self, query: str) -> tuple[list[int], list[int]]:
         """Tokens of the query in its frame, and which of them are the query's own."""
@@ -366,7 +362,3 @@ def _numbers(scores: Tensor) -> NDArray[np.float32]:
     if not np.isfinite(result).all():
         raise ModelError("the model gave scores that are not numbers; use dtype='float32'")
     return result
-
-
-def _pool(scores: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.convolve(scores, np.full(5, 0.2, dtype=np.float32), mode="full")[2:-2]

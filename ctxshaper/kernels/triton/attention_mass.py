@@ -157,7 +157,9 @@ def attention_mass(
         )  # fmt: skip
 
     size = next_power_of_2(pages * slots)
-    run(choose(("mass", q.dtype, q.device, heads, kv_heads, dim, slots, block_r, row_tiles, requests, size), _MASS, run))
+    run(
+        choose(("mass", q.dtype, q.device, heads, kv_heads, dim, slots, block_r, row_tiles, requests, size), _MASS, run)
+    )
     mass = torch.empty(total_slots, dtype=torch.float32, device=q.device)
     _sum[(triton.cdiv(total_slots, 512),)](parts, mass, total_slots, PARTS=parts.shape[0], BLOCK=512, num_warps=4)
     return mass

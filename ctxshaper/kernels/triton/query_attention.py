@@ -13,6 +13,7 @@ from torch import Tensor
 from ctxshaper.kernels.triton.softmax import LN2, logits, softmax_step, unit_of
 from ctxshaper.kernels.triton.tuning import Launch, choose, multiprocessors, next_power_of_2, tiled
 
+
 @triton.jit
 def _attend(
     q_ptr,  # [rows, H, D]
@@ -207,7 +208,9 @@ def query_attention(
 
     `weights` is [rows, H] float32 or None; `offsets` is (cu_rows, cu_pages, max_rows, max_pages) for a batch.
     """
-    q, k_pages, v_pages, own_k, own_v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k_pages, v_pages, own_k, own_v))
+    q, k_pages, v_pages, own_k, own_v = (
+        x if x.stride(-1) == 1 else x.contiguous() for x in (q, k_pages, v_pages, own_k, own_v)
+    )
     total_rows, heads, dim = q.shape
     kv_heads, slots = k_pages.shape[1], k_pages.shape[2]
     group = heads // kv_heads
@@ -227,7 +230,9 @@ def query_attention(
         tiles = pages * triton.cdiv(slots, block)
         room = launch.per_sm * multiprocessors(q.device) // (kv_heads * row_tiles * requests)
         splits = max(1, min(room, triton.cdiv(tiles, 4), 128))
-        part_out = torch.empty(splits, total_rows, heads, dim if need_output else 0, dtype=torch.float32, device=q.device)
+        part_out = torch.empty(
+            splits, total_rows, heads, dim if need_output else 0, dtype=torch.float32, device=q.device
+        )
         part_lse = torch.empty(splits, total_rows, heads, dtype=torch.float32, device=q.device)
         bulk = launch.bulk and k_pages.is_contiguous()
         _attend[(row_tiles, splits, kv_heads * requests)](
