@@ -20,55 +20,12 @@ from ctxshaper import Reader
 from ctxshaper.reading.models import load_lm
 
 QUERY = "Which engineer designed the northern bridge, and in which year was it opened to traffic?"
-WORDS = [
-    "the",
-    "a",
-    "northern",
-    "bridge",
-    "river",
-    "engineer",
-    "designed",
-    "opened",
-    "year",
-    "city",
-    "of",
-    "in",
-    "was",
-    "built",
-    "by",
-    "council",
-    "station",
-    "tower",
-    "harbour",
-    "stone",
-    "iron",
-    "railway",
-    "traffic",
-    "museum",
-    "later",
-    "during",
-    "which",
-    "had",
-    "been",
-    "first",
-    "second",
-    "old",
-    "new",
-    "plan",
-    "cost",
-    "workers",
-    "company",
-    "opened",
-    "again",
-    "winter",
-    "storm",
-    "repair",
-    "committee",
-    "1894",
-    "1902",
-    "1911",
-    "1923",
-]
+VOCABULARY = (
+    "the a northern bridge river engineer designed opened year city of in was built by council station "
+    "tower harbour stone iron railway traffic museum later during which had been first second old new "
+    "plan cost workers company opened again winter storm repair committee 1894 1902 1911 1923 "
+)
+WORDS = VOCABULARY.split()
 
 
 def passages(number: int, words: int = 110) -> list[str]:
