@@ -153,7 +153,7 @@ def _merge(
     part = tl.arange(0, BLOCK_PARTS)
     d = tl.arange(0, BLOCK_D)
     in_d = d < D
-    total = total_rows.to(tl.int64) * H
+    total = tl.cast(total_rows, tl.int64) * H
     lse = tl.load(part_lse_ptr + part * total + at, mask=part < PARTS, other=-float("inf"))
     m = tl.max(lse, 0)
     weight = tl.exp2(lse - tl.where(m == -float("inf"), 0.0, m))

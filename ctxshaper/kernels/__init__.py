@@ -1,0 +1,19 @@
+"""Operations on passage memories: for each a plain torch reference, a Triton kernel and one dispatcher.
+
+Importing this package imports torch and never triton; kernels are imported when an operation is dispatched to them.
+"""
+
+from ctxshaper.kernels.dispatch import Backend
+from ctxshaper.kernels.gem_scores import gem_scores
+from ctxshaper.kernels.passage_attention import passage_attention
+from ctxshaper.kernels.query_attention import query_attention, query_attention_batch
+from ctxshaper.kernels.segment_reduce import segment_reduce
+
+__all__ = [
+    "Backend",
+    "gem_scores",
+    "passage_attention",
+    "query_attention",
+    "query_attention_batch",
+    "segment_reduce",
+]
