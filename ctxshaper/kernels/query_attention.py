@@ -36,6 +36,7 @@ def query_attention(
     mass_rows: Tensor | None = None,
     mass_weights: Tensor | None = None,
     need_output: bool = True,
+    finite: bool = False,
     backend: Backend = "auto",
 ) -> Result:
     """Attend from a query's rows to all valid page slots and, causally, to the query's own keys.
@@ -55,6 +56,8 @@ def query_attention(
         mass_weights: [H] or [R, H] float32 weights of the mass; None means 1. A zero leaves its head or row out.
             The mass is computed when `mass_rows` or `mass_weights` is given.
         need_output: False leaves out the values: only `lse` and the mass are computed.
+        finite: the caller's promise that no slot of the pool holds NaN or infinity, valid or not, as `PagedPool` keeps
+            it; lets the kernel copy whole tiles in bulk.
         backend: see `ctxshaper.kernels.dispatch`.
 
     Returns:
@@ -73,7 +76,7 @@ def query_attention(
         from ctxshaper.kernels.triton import query_attention as kernel
 
         return kernel.query_attention(
-            q, k_pages, v_pages, page_ids, page_lengths, own_k, own_v, scale, softcap, weights, need_output
+            q, k_pages, v_pages, page_ids, page_lengths, own_k, own_v, scale, softcap, weights, need_output, finite
         )
     return reference(q, k_pages, v_pages, page_ids, page_lengths, own_k, own_v, scale, softcap, weights, need_output)
 
@@ -96,6 +99,7 @@ def query_attention_batch(
     mass_rows: Tensor | None = None,
     mass_weights: Tensor | None = None,
     need_output: bool = True,
+    finite: bool = False,
     backend: Backend = "auto",
 ) -> Result:
     """Run `query_attention` for many requests over one pool in one launch family.
@@ -120,6 +124,7 @@ def query_attention_batch(
         mass_rows: indices into the packed rows.
         mass_weights: [H] or [sum of R, H].
         need_output: as in `query_attention`.
+        finite: as in `query_attention`.
         backend: see `ctxshaper.kernels.dispatch`.
 
     Returns:
@@ -141,7 +146,7 @@ def query_attention_batch(
 
         offsets = (cu_rows, cu_pages, max_rows, max_pages)
         return kernel.query_attention(
-            q, k_pages, v_pages, page_ids, page_lengths, own_k, own_v, scale, softcap, weights, need_output, offsets
+            q, k_pages, v_pages, page_ids, page_lengths, own_k, own_v, scale, softcap, weights, need_output, finite, offsets
         )
     rows, pages = cu_rows.tolist(), cu_pages.tolist()
     parts = []

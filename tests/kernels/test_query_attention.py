@@ -80,6 +80,18 @@ def test_kernel_equals_reference(shape, dtype, device):
 
 
 @pytest.mark.usefixtures("triton_kernels")
+@pytest.mark.parametrize("slots", [128, 256])
+def test_finite_pages_may_be_copied_in_bulk(slots, dtype, device):
+    inputs = make((32, 4, 2, 64, slots, [slots, 5, 0]), dtype, device)
+    inputs[1:3] = [x.nan_to_num(3.0) for x in inputs[1:3]]
+    weights = some_weights(32, 4, device)
+    got = query_attention(*inputs, mass_weights=weights, finite=True, backend="triton")
+    expected = query_attention(*inputs, mass_weights=weights, backend="torch")
+    for a, b, bound in zip(got, expected, (1e-3 if dtype == torch.float16 else 8e-3, 1e-5, 1e-4), strict=True):
+        assert brute.error(a, b) < bound
+
+
+@pytest.mark.usefixtures("triton_kernels")
 def test_softcap_scale_and_no_output(device):
     inputs = make((3, 4, 2, 64, 64, [64, 10]), torch.float16, device)
     options = {"softcap": 3.0, "scale": 0.3, "mass_rows": torch.tensor([2, 0], device=device), "need_output": False}

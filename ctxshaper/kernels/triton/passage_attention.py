@@ -104,7 +104,9 @@ def _attend(
     tl.store(out_ptr + out_at, out.to(out_ptr.dtype.element_ty), mask=in_rows[:, None] & in_d[None, :])
 
 
-_ATTEND = (Launch(64, 4, 3), Launch(128, 8, 2), Launch(64, 8, 3), Launch(32, 4, 2))
+# Best first (on an H200, see benchmarks/GPU_LOG.md).
+_ATTEND = (Launch(32, 4, 3), Launch(64, 8, 3), Launch(128, 8, 2))
+_WIDE_HEADS = (Launch(32, 4, 2), Launch(64, 4, 2))
 
 
 def passage_attention(
@@ -135,5 +137,5 @@ def passage_attention(
             BLOCK_C=min(64, max(16, next_power_of_2(prefix_k.shape[1]))), BLOCK_M=block_m, BLOCK_N=launch.block, HAS_CAP=softcap is not None, **launch.options,
         )  # fmt: skip
 
-    run(choose(("passage", q.dtype, q.device, heads, k.shape[0], dim, next_power_of_2(tokens)), _ATTEND, run))
+    run(choose(("passage", q.dtype, q.device, heads, k.shape[0], dim, next_power_of_2(tokens)), _ATTEND if block_d <= 128 else _WIDE_HEADS, run))
     return out

@@ -19,6 +19,7 @@ def _attend(
     k_ptr,  # [N, KV, S, D]
     v_ptr,  # [N, KV, S, D]
     k_tiles,  # descriptor of k as [N * KV * S, D], or k itself
+    v_tiles,  # likewise of v
     ids_ptr,  # [pages]
     lengths_ptr,  # [pages]
     cu_rows_ptr,  # [B + 1]
@@ -38,7 +39,7 @@ def _attend(
     v_head,
     v_slot,
     total_rows,
-    SLOTS: tl.constexpr,
+    slots,
     SPLITS: tl.constexpr,
     H: tl.constexpr,
     KV: tl.constexpr,
@@ -76,31 +77,37 @@ def _attend(
     acc = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
     n = tl.arange(0, BLOCK_N)
 
-    TILES: tl.constexpr = (SLOTS + BLOCK_N - 1) // BLOCK_N  # of one page
-    start = (split * pages * TILES) // SPLITS
-    end = ((split + 1) * pages * TILES) // SPLITS
+    tiles = tl.cdiv(slots, BLOCK_N)  # of one page
+    start = (split * pages * tiles) // SPLITS
+    end = ((split + 1) * pages * tiles) // SPLITS
+    at, first = start // tiles, (start % tiles) * BLOCK_N
     # The page of the next tile is fetched a turn ahead: its latency would otherwise stall each turn.
-    page = tl.load(ids_ptr + page0 + start // TILES, mask=start < end, other=0)
-    length = tl.load(lengths_ptr + page0 + start // TILES, mask=start < end, other=0)
-    for t in range(start, end):
-        first = (t % TILES) * BLOCK_N
+    page = tl.load(ids_ptr + page0 + at, mask=start < end, other=0)
+    length = tl.load(lengths_ptr + page0 + at, mask=start < end, other=0)
+    for _ in range(start, end):
         slot = first + n
         valid = slot < length
         if BULK:
-            k = k_tiles.load([(page.to(tl.int32) * KV + head) * SLOTS + first, 0])
+            tile_at = (page.to(tl.int32) * KV + head) * slots + first
+            k = k_tiles.load([tile_at, 0])
         else:
             k_at = page.to(tl.int64) * k_page + head * k_head + slot[:, None] * k_slot + d[None, :]
             k = tl.load(k_ptr + k_at, mask=valid[:, None] & in_d[None, :], other=0.0)
         v_at = page.to(tl.int64) * v_page + head * v_head + slot[:, None] * v_slot + d[None, :]
-        next_page = tl.minimum(t + 1, end - 1) // TILES
-        page = tl.load(ids_ptr + page0 + next_page)
-        length = tl.load(lengths_ptr + page0 + next_page)
+        first += BLOCK_N
+        at += (first >= slots).to(tl.int32)
+        first = tl.where(first >= slots, 0, first)
+        page = tl.load(ids_ptr + page0 + tl.minimum(at, pages - 1))
+        length = tl.load(lengths_ptr + page0 + tl.minimum(at, pages - 1))
         s = logits(tl.dot(q, k.T), scale, softcap, HAS_CAP)
         s = tl.where(valid[None, :], s, -float("inf"))
         m, alpha, p, l = softmax_step(s, unit, m, l)
         if NEED_OUT:
-            # The mask keeps what lies in invalid slots (NaN, perhaps) out of the product with p = 0.
-            v = tl.load(v_ptr + v_at, mask=valid[:, None] & in_d[None, :], other=0.0)
+            if BULK:
+                v = v_tiles.load([tile_at, 0])
+            else:
+                # The mask keeps what lies in invalid slots (NaN, perhaps) out of the product with p = 0.
+                v = tl.load(v_ptr + v_at, mask=valid[:, None] & in_d[None, :], other=0.0)
             acc = tl.dot(p.to(v.dtype), v, acc * alpha[:, None])
 
     part = (split * total_rows + row).to(tl.int64) * H + h
@@ -185,8 +192,19 @@ def _merge(
         tl.store(out_ptr + at * D + d, (acc / l).to(out_ptr.dtype.element_ty), mask=in_d)
 
 
-# Best first: the first is what runs where timing is not possible. Measured on an H200, see benchmarks/GPU_LOG.md.
-_ATTEND = (Launch(64, 4, 3, 2), Launch(128, 8, 2, 1), Launch(64, 8, 3, 1))
+# Best first (on an H200, see benchmarks/GPU_LOG.md): the first that applies runs where timing is not possible.
+_BULK = (Launch(128, 8, 3, 1, bulk=True), Launch(64, 8, 3, 1, bulk=True))
+_COPY = (Launch(64, 8, 3, 1), Launch(32, 4, 3, 2), Launch(64, 4, 2, 2))
+_FEW_ROWS = (Launch(64, 4, 3, 2), Launch(64, 4, 2, 4), Launch(128, 4, 2, 2))
+_WIDE_HEADS = (Launch(64, 4, 2, 1), Launch(32, 4, 2, 1), Launch(32, 8, 2, 1))
+
+
+def _candidates(block_m: int, block_d: int, bulk: bool) -> tuple[Launch, ...]:
+    if block_d > 128:
+        return _WIDE_HEADS
+    if block_m < 64:
+        return _FEW_ROWS
+    return (_BULK if bulk else ()) + _COPY
 
 
 def query_attention(
@@ -201,11 +219,13 @@ def query_attention(
     softcap: float | None,
     weights: Tensor | None,
     need_output: bool,
+    finite: bool,
     offsets: tuple[Tensor, Tensor, int, int] | None = None,
 ) -> tuple[Tensor | None, Tensor, Tensor | None]:
     """Launch the kernels; arguments as in `ctxshaper.kernels.query_attention`, checked there.
 
-    `weights` is [rows, H] float32 or None; `offsets` is (cu_rows, cu_pages, max_rows, max_pages) for a batch.
+    `weights` is [rows, H] float32 or None; `finite` says that no invalid slot holds NaN or infinity; `offsets` is
+    (cu_rows, cu_pages, max_rows, max_pages) for a batch.
     """
     q, k_pages, v_pages, own_k, own_v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k_pages, v_pages, own_k, own_v))
     total_rows, heads, dim = q.shape
@@ -222,6 +242,9 @@ def query_attention(
     out = torch.empty_like(q, memory_format=torch.contiguous_format) if need_output else None
     lse = torch.empty(total_rows, heads, dtype=torch.float32, device=q.device)
 
+    # Whole tiles can be copied in bulk where a tile ends with its page and the slots past a length hold numbers.
+    bulk = finite and k_pages.is_contiguous() and v_pages.is_contiguous() and slots % 128 == 0
+
     def attend(launch: Launch) -> None:
         block = min(launch.block, max(16, next_power_of_2(slots)))
         tiles = pages * triton.cdiv(slots, block)
@@ -229,12 +252,11 @@ def query_attention(
         splits = max(1, min(room, triton.cdiv(tiles, 4), 128))
         part_out = torch.empty(splits, total_rows, heads, dim if need_output else 0, dtype=torch.float32, device=q.device)
         part_lse = torch.empty(splits, total_rows, heads, dtype=torch.float32, device=q.device)
-        bulk = launch.bulk and k_pages.is_contiguous()
         _attend[(row_tiles, splits, kv_heads * requests)](
-            q, k_pages, v_pages, tiled(k_pages, block, block_d) if bulk else k_pages, page_ids, page_lengths, cu_rows,
+            q, k_pages, v_pages, *(tiled(x, block, block_d) if launch.bulk else x for x in (k_pages, v_pages)), page_ids, page_lengths, cu_rows,
             cu_pages, part_out, part_lse, rows, pages, scale, cap, q.stride(0), q.stride(1), *k_pages.stride()[:3],
-            *v_pages.stride()[:3], total_rows, SPLITS=splits, BLOCK_M=block_m, BLOCK_N=block, NEED_OUT=need_output,
-            SLOTS=slots, BULK=bulk, **shared, **launch.options,
+            *v_pages.stride()[:3], total_rows, slots, SPLITS=splits, BLOCK_M=block_m, BLOCK_N=block, NEED_OUT=need_output,
+            BULK=launch.bulk, **shared, **launch.options,
         )  # fmt: skip
         _merge[(rows * heads, requests)](
             q, own_k, own_v, cu_rows, part_out, part_lse, q if out is None else out, lse, total_rows, scale, cap,
@@ -243,8 +265,9 @@ def query_attention(
         )  # fmt: skip
 
     size = next_power_of_2(pages * slots)
-    key = ("attend", q.dtype, q.device, heads, kv_heads, dim, slots, block_m, row_tiles, requests, size, need_output)
-    attend(choose(key, _ATTEND, attend))
+    key = ("attend", q.dtype, q.device, heads, kv_heads, dim, slots % block_m, block_m, row_tiles, requests, size,
+           need_output, bulk)  # fmt: skip
+    attend(choose(key, _candidates(block_m, block_d, bulk), attend))
     if weights is None:
         return out, lse, None
     from ctxshaper.kernels.triton.attention_mass import attention_mass
