@@ -1,0 +1,1 @@
+"""Reading: passage memories and where they live."""
