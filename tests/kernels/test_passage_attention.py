@@ -5,7 +5,7 @@ import torch
 
 from ctxshaper.errors import InvalidInputError
 from ctxshaper.kernels import passage_attention
-from tests.kernels import brute
+import brute
 
 GPU = torch.cuda.is_available()
 # H, KV, D, prefix, passages, tokens after the last passage

@@ -6,7 +6,7 @@ import torch
 
 from ctxshaper.errors import InvalidInputError
 from ctxshaper.kernels import query_attention, query_attention_batch
-from tests.kernels import brute
+import brute
 
 GPU = torch.cuda.is_available()
 # R, H, KV, D, page size, valid slots of each page

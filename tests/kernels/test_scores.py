@@ -5,7 +5,7 @@ import torch
 
 from ctxshaper.errors import InvalidInputError
 from ctxshaper.kernels import gem_scores, segment_reduce
-from tests.kernels import brute
+import brute
 
 GPU = torch.cuda.is_available()
 # H, KV, D, T

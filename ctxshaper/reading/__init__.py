@@ -1,1 +1,0 @@
-"""Reading: passage memories and where they live."""
