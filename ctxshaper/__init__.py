@@ -1,0 +1,81 @@
+"""ctxshaper: shapes what a generator reads, between retrieval and generation.
+
+Importing this package imports neither torch nor transformers: what needs them is loaded when it is first named.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ctxshaper.context import Budget, Context, Passage, Rendering, Span
+from ctxshaper.errors import (
+    CtxshaperError,
+    InvalidInputError,
+    MissingDependencyError,
+    ModelError,
+    RecipeError,
+    StageError,
+    UnsupportedModelError,
+)
+from ctxshaper.trace import Dropped, StageTrace, Trace
+
+if TYPE_CHECKING:
+    from ctxshaper.pipelines import Pipeline, Recipe
+    from ctxshaper.reading.embedding import Embedder
+    from ctxshaper.reading.profile import HeadProfile
+    from ctxshaper.reading.reader import Reader
+    from ctxshaper.reading.reading import Reading
+    from ctxshaper.stages import EvidenceFilter, GemFilter
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "Embedder": "ctxshaper.reading.embedding",
+    "EvidenceFilter": "ctxshaper.stages",
+    "GemFilter": "ctxshaper.stages",
+    "HeadProfile": "ctxshaper.reading.profile",
+    "Pipeline": "ctxshaper.pipelines",
+    "Reader": "ctxshaper.reading.reader",
+    "Reading": "ctxshaper.reading.reading",
+    "Recipe": "ctxshaper.pipelines",
+}
+
+__all__ = [
+    "Budget",
+    "Context",
+    "CtxshaperError",
+    "Dropped",
+    "Embedder",
+    "EvidenceFilter",
+    "GemFilter",
+    "HeadProfile",
+    "InvalidInputError",
+    "MissingDependencyError",
+    "ModelError",
+    "Passage",
+    "Pipeline",
+    "Reader",
+    "Reading",
+    "Recipe",
+    "RecipeError",
+    "Rendering",
+    "Span",
+    "StageError",
+    "StageTrace",
+    "Trace",
+    "UnsupportedModelError",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'ctxshaper' has no attribute {name!r}")
+    try:
+        return getattr(import_module(_LAZY[name]), name)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("torch", "transformers", "tokenizers", "numpy"):
+            raise
+        raise MissingDependencyError(f"{name} needs {error.name}; pip install 'ctxshaper[reader]'") from error
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

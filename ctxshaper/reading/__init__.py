@@ -1,0 +1,1 @@
+"""Reading passages with the early layers of a language model."""

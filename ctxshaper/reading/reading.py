@@ -1,0 +1,91 @@
+"""What a reading found: a score for every token of every passage, and from it for any span."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctxshaper.context import Span
+
+Reduce = Literal["mean", "sum", "max"]
+
+
+@dataclass(frozen=True)
+class PassageReading:
+    """The tokens of one passage and how relevant the reader finds them.
+
+    Attributes:
+        offsets: [n, 2] character offsets in the passage's source, half-open, ascending.
+        scores: [n] float32, one score per token; for attention mass, at least 0.
+    """
+
+    offsets: NDArray[np.int64]
+    scores: NDArray[np.float32]
+
+    def tokens_of(self, spans: Sequence[Span]) -> NDArray[np.int64]:
+        """The span to which each token belongs: the one that holds its last character.
+
+        Args:
+            spans: sorted and disjoint.
+
+        Returns:
+            [n] indices into `spans`; -1 for tokens of none.
+        """
+        if not spans or not len(self.scores):
+            return np.full(len(self.scores), -1, dtype=np.int64)
+        starts = np.array([s.start for s in spans])
+        ends = np.array([s.end for s in spans])
+        # A token may begin with the white space that ends the previous sentence: its last character decides.
+        last = np.maximum(self.offsets[:, 1] - 1, self.offsets[:, 0])
+        index = np.searchsorted(starts, last, side="right") - 1
+        inside = (index >= 0) & (last < ends[np.maximum(index, 0)])
+        return np.where(inside, index, -1)
+
+    def span_scores(self, spans: Sequence[Span], reduce: Reduce = "mean") -> NDArray[np.float64]:
+        """One score per span from those of its tokens.
+
+        Args:
+            spans: sorted and disjoint.
+            reduce: mean, sum or max over the span's tokens.
+
+        Returns:
+            [len(spans)] float64; 0 for a span without tokens.
+        """
+        index = self.tokens_of(spans)
+        own, scores = index[index >= 0], self.scores[index >= 0].astype(np.float64)
+        if reduce == "max":
+            result = np.zeros(len(spans))
+            np.maximum.at(result, own, scores)
+            return result
+        result = np.bincount(own, weights=scores, minlength=len(spans)).astype(np.float64)
+        if reduce == "mean":
+            result /= np.maximum(np.bincount(own, minlength=len(spans)), 1)
+        return result
+
+    def span_tokens(self, spans: Sequence[Span]) -> NDArray[np.int64]:
+        """Number of the reader's tokens in each span."""
+        index = self.tokens_of(spans)
+        return np.bincount(index[index >= 0], minlength=len(spans)).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One query over many passages.
+
+    Attributes:
+        query: the query.
+        passages: one entry per passage, in the order given.
+        notes: what it took, for the trace: tokens read, tokens remembered, milliseconds; plain JSON data.
+    """
+
+    query: str
+    passages: tuple[PassageReading, ...]
+    notes: Mapping[str, Any]
+
+    def passage_scores(self, reduce: Reduce = "mean") -> NDArray[np.float64]:
+        """[number of passages] one score per passage."""
+        return np.array([float(getattr(p.scores, reduce)()) if len(p.scores) else 0.0 for p in self.passages])

@@ -1,0 +1,135 @@
+"""EvidenceFilter: keeps the text that a reader's relevance heads attend to. This project's own method."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctxshaper.context import Context, Span
+from ctxshaper.errors import InvalidInputError
+from ctxshaper.reading.embedding import Embedder
+from ctxshaper.reading.lexical import bm25
+from ctxshaper.reading.reader import Reader
+from ctxshaper.stages.base import Log, Stage
+from ctxshaper.stages.selection import Candidate, Unit, select, units_of
+
+# Weights of the logarithms of attention (unit, passage) and of the z-scored similarities (embedding, BM25), fitted by
+# listwise logistic regression over a question's sentences (benchmarks/fit_evidence.py). They are the log-odds of
+# being evidence, so the adaptive budget can read them as probabilities.
+_ATTENTION = (1.0, 1.0)
+_FUSED = (0.5, 0.6)
+_EMBEDDING, _BM25 = 0.35, 0.45
+# Best units that join the query for the second look, and the share of the second look in the score.
+_HOP_UNITS, _HOP_SHARE = 2, 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvidenceFilter(Stage):
+    """Keeps the units of text that are most likely evidence for an answer, within the budget.
+
+    A unit's score is the logarithm of the attention that its tokens receive from the question's tokens at the reader's
+    relevance heads (mean per token: no length bias), plus the same of its whole passage; where asked for, plus
+    similarity by embedding and BM25 with the passage's title in front. Passages are read independently and remembered
+    (Block-Attention, arXiv 2409.15355, untuned), so the scores do not depend on their order; which heads count is the
+    head profile's matter (QRHead, arXiv 2506.09944). The order of passages and units is kept.
+
+    With an adaptive budget, units are kept until they hold `confidence` of the probability of being evidence.
+
+    Attributes:
+        unit: what is kept or dropped whole: "sentence", "block" (paragraph, list item, row, code) or "passage".
+        embedding: whether similarity by embedding counts too.
+        bm25: whether BM25 counts too.
+        second_hop: whether the best units join the query for a second look over the same memories.
+        confidence: the share of the probability that an adaptive budget keeps, in (0, 1].
+        reader: reads; a pipeline's own if None.
+        embedder: embeds; a pipeline's own if None.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("reader", "embedder")
+
+    unit: Unit = "sentence"
+    embedding: bool = False
+    bm25: bool = False
+    second_hop: bool = False
+    confidence: float = 0.9
+    reader: Reader | None = None
+    embedder: Embedder | None = None
+
+    def __post_init__(self) -> None:
+        if self.unit not in ("sentence", "block", "passage"):
+            raise InvalidInputError(f"unit must be sentence, block or passage, but got {self.unit!r}")
+        if not 0 < self.confidence <= 1:
+            raise InvalidInputError(f"confidence must lie above 0 and at most 1, but got {self.confidence}")
+
+    def shape(self, context: Context, log: Log) -> Context:
+        """Apply the rule of the class."""
+        units = [units_of(passage, self.unit) for passage in context.passages]
+        owners = np.repeat(np.arange(len(units)), [len(u) for u in units])
+        if not len(owners):
+            return context.with_passages(())
+        scores = self._scores(context, units, owners, context.query, log)
+        if self.second_hop and len(owners) > _HOP_UNITS:
+            flat = [(i, s) for i, spans in enumerate(units) for s in spans]
+            best = [flat[i] for i in np.argsort(-scores, kind="stable")[:_HOP_UNITS]]
+            known = " ".join(context.passages[i].source[s.start : s.end].strip()[:300] for i, s in best)
+            second = self._scores(context, units, owners, f"{context.query} {known}", log)
+            scores = (1 - _HOP_SHARE) * scores + _HOP_SHARE * second
+        flat_spans = [span for spans in units for span in spans]
+        candidates = [Candidate(int(p), s, float(v)) for p, s, v in zip(owners, flat_spans, scores, strict=True)]
+        if context.budget.adaptive:
+            candidates = self._confident(context, candidates, log)
+        log.notes["units"] = len(flat_spans)
+        return select(context, candidates, log, context.limit)
+
+    def _scores(
+        self,
+        context: Context,
+        units: Sequence[Sequence[Span]],
+        owners: NDArray[np.int64],
+        query: str,
+        log: Log,
+    ) -> NDArray[np.float64]:
+        """[number of units] log-odds, up to a constant, that a unit is evidence."""
+        reading = (self.reader or Reader()).read(query, context.passages)
+        log.notes.setdefault("readings", []).append(dict(reading.notes))
+        mass = np.concatenate([r.span_scores(u) for r, u in zip(reading.passages, units, strict=True)])
+        sizes = np.concatenate([r.span_tokens(u) for r, u in zip(reading.passages, units, strict=True)])
+        mass = np.maximum(mass, 0.0) * max(1, int(sizes.sum()))
+        per_passage = np.bincount(owners, weights=mass * sizes) / np.maximum(np.bincount(owners, weights=sizes), 1)
+        of_unit, of_passage = _FUSED if self.embedding or self.bm25 else _ATTENTION
+        # The floor keeps units without any attention apart from each other's logarithms of nothing.
+        scores = of_unit * np.log(mass + 1e-3) + of_passage * np.log(per_passage + 1e-3)[owners]
+        if self.embedding or self.bm25:
+            texts = [
+                f"{p.title}: {p.source[s.start : s.end].strip()}" if p.title else p.source[s.start : s.end].strip()
+                for p, spans in zip(context.passages, units, strict=True)
+                for s in spans
+            ]
+            if self.embedding:
+                scores = scores + _EMBEDDING * _standard((self.embedder or Embedder()).similarity(query, texts))
+            if self.bm25:
+                scores = scores + _BM25 * _standard(bm25(query, texts))
+        result: NDArray[np.float64] = scores
+        return result
+
+    def _confident(self, context: Context, candidates: list[Candidate], log: Log) -> list[Candidate]:
+        ranked = sorted(candidates, key=lambda c: -c.score)
+        odds = np.exp(np.array([c.score for c in ranked]) - ranked[0].score)
+        reached = np.cumsum(odds / odds.sum())
+        enough = int(np.searchsorted(reached, self.confidence)) + 1
+        for candidate in ranked[enough:]:
+            passage = context.passages[candidate.passage]
+            log.drop(passage, [candidate.span], "unlikely to be evidence", candidate.score)
+        log.notes["confidence"] = float(reached[min(enough, len(reached)) - 1])
+        kept = set(map(id, ranked[:enough]))
+        return [c for c in candidates if id(c) in kept]
+
+
+def _standard(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Z-scores; all 0 where the values do not differ."""
+    spread = values.std()
+    return (values - values.mean()) / spread if spread > 1e-9 else np.zeros_like(values)
