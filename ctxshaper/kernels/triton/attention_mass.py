@@ -165,7 +165,7 @@ def attention_mass(
             HAS_CAP=softcap is not None, BLOCK_R=block_r, BLOCK_N=block, BULK=bulk, ROW_TILES=row_tiles, **launch.options,
         )  # fmt: skip
 
-    key = ("mass", q.dtype, q.device, heads, kv_heads, dim, slots % 128, block_r, row_tiles, requests, next_power_of_2(pages * slots))  # fmt: skip
+    key = ("mass", q.dtype, q.device, heads, kv_heads, dim, slots % 128 == 0, block_r, row_tiles, requests, next_power_of_2(pages * slots))  # fmt: skip
     run(choose(key, _MASS if block_d <= 128 else _WIDE_HEADS, run))
     mass = torch.empty(total_slots, dtype=torch.float32, device=q.device)
     _sum[(triton.cdiv(total_slots, 512),)](parts, mass, total_slots, PARTS=parts.shape[0], BLOCK=512, num_warps=4)

@@ -119,7 +119,7 @@ def gem_scores(q: Tensor, pages: Tensor, page_ids: Tensor | None, page_lengths: 
         )  # fmt: skip
 
     candidates = _RAW if block_d <= 128 else _RAW[2:]
-    key = ("gem", q.dtype, q.device, heads, kv_heads, dim, slots % 128, next_power_of_2(total), paged)
+    key = ("gem", q.dtype, q.device, heads, kv_heads, dim, slots % 128 == 0, next_power_of_2(total), paged)
     run(choose(key, candidates, run))
     block = 1024
     _pool[(triton.cdiv(total, block),)](raw, ends, out, slots, total, count, BLOCK=block, PAGED=paged, num_warps=4)

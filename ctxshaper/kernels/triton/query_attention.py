@@ -265,7 +265,7 @@ def query_attention(
         )  # fmt: skip
 
     size = next_power_of_2(pages * slots)
-    key = ("attend", q.dtype, q.device, heads, kv_heads, dim, slots % block_m, block_m, row_tiles, requests, size,
+    key = ("attend", q.dtype, q.device, heads, kv_heads, dim, slots % 128 == 0, block_m, row_tiles, requests, size,
            need_output, bulk)  # fmt: skip
     attend(choose(key, _candidates(block_m, block_d, bulk), attend))
     if weights is None:
