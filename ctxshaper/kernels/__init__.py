@@ -6,6 +6,7 @@ Importing this package imports torch and never triton; kernels are imported when
 from ctxshaper.kernels.dispatch import Backend
 from ctxshaper.kernels.gem_scores import gem_scores
 from ctxshaper.kernels.graph import GraphedCall
+from ctxshaper.kernels.page_write import page_write
 from ctxshaper.kernels.passage_attention import passage_attention
 from ctxshaper.kernels.query_attention import query_attention, query_attention_batch
 from ctxshaper.kernels.segment_reduce import segment_reduce
@@ -14,6 +15,7 @@ __all__ = [
     "Backend",
     "GraphedCall",
     "gem_scores",
+    "page_write",
     "passage_attention",
     "query_attention",
     "query_attention_batch",

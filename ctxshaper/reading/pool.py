@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ctxshaper.errors import InvalidInputError, PoolFullError
+from ctxshaper.kernels import page_write
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,15 +183,13 @@ class PagedPool:
         Raises:
             InvalidInputError: shapes that do not fit the pool.
         """
-        _, _, kv_heads, slots, dim = self.keys.shape
+        kv_heads, dim = self.keys.shape[2], self.keys.shape[4]
         expected = (kv_heads, places.numel(), dim)
         if keys.shape != expected or values.shape != expected:
             raise InvalidInputError(
                 f"keys are {list(keys.shape)} and values {list(values.shape)}; needed is {list(expected)}."
             )
-        page, slot = places // slots, places % slots
-        for pool, new in ((self.keys, keys), (self.values, values)):
-            pool[layer].transpose(1, 2)[page, slot] = new.transpose(0, 1).to(pool.dtype)
+        page_write(self.keys[layer], self.values[layer], places, keys, values)
 
     def request(self, runs: Sequence[PageRun]) -> tuple[Tensor, Tensor]:
         """List the pages of a request.

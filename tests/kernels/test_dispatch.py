@@ -30,6 +30,7 @@ def test_cpu_tensors_take_the_reference_by_themselves():
 
 def test_a_kernel_asked_for_by_name_is_never_replaced(monkeypatch):
     pytest.importorskip("triton", reason="triton is not installed: pip install 'ctxshaper[gpu]'")
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
     with pytest.raises(InvalidInputError, match="because of this"):
         dispatch.use_triton("op", "triton", "because of this", torch.zeros(1))
     monkeypatch.setenv("TRITON_INTERPRET", "0")

@@ -25,6 +25,7 @@ def _mass(
     cu_rows_ptr,  # [B + 1]
     cu_pages_ptr,  # [B + 1]
     part_ptr,  # [KV * row tiles, pages * S] float32
+    active_ptr,  # [B, KV * row tiles] int32: whether a part holds anything
     rows,
     pages,
     slots,
@@ -70,12 +71,10 @@ def _mass(
     in_rows = packed < rows * G
     row, h = row0 + packed % rows, head * G + packed // rows
     weight = tl.load(weights_ptr + row.to(tl.int64) * H + h, mask=in_rows, other=0.0)
-    if tl.max(tl.abs(weight), 0) == 0.0:
-        for _ in range(start, end):
-            tl.store(part_ptr + at * slots + first + n, tl.zeros([BLOCK_N], tl.float32), mask=first + n < slots)
-            first += BLOCK_N
-            at += (first >= slots).to(tl.int32)
-            first = tl.where(first >= slots, 0, first)
+    counts = tl.max(tl.abs(weight), 0) > 0.0
+    if split == 0:
+        tl.store(active_ptr + request * KV * ROW_TILES + tl.program_id(0), counts.to(tl.int32))
+    if not counts:
         return
     lse = tl.load(lse_ptr + row.to(tl.int64) * H + h, mask=in_rows, other=0.0) * LOG2E
     d = tl.arange(0, BLOCK_D)
@@ -109,22 +108,34 @@ def _mass(
 @triton.jit
 def _sum(
     part_ptr,  # [PARTS, total] float32
+    active_ptr,  # [B, PARTS] int32
+    cu_pages_ptr,  # [B + 1]
     mass_ptr,  # [total] float32
     total,
+    pages,
+    slots,
     PARTS: tl.constexpr,
     BLOCK: tl.constexpr,
+    BATCHED: tl.constexpr,
 ):
+    request, first = tl.program_id(1), 0
+    if BATCHED:
+        first = tl.load(cu_pages_ptr + request) * slots
+        pages = tl.load(cu_pages_ptr + request + 1) - tl.load(cu_pages_ptr + request)
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < pages * slots
     acc = tl.zeros([BLOCK], tl.float32)
     for part in range(PARTS):
-        acc += tl.load(part_ptr + tl.cast(part, tl.int64) * total + at, mask=at < total, other=0.0)
-    tl.store(mass_ptr + at, acc, mask=at < total)
+        end = tl.load(active_ptr + request * PARTS + part) * pages * slots  # 0 for a part that holds nothing
+        x_at = tl.cast(part, tl.int64) * total + first + at
+        acc += tl.load(part_ptr + x_at, mask=at < end, other=0.0)
+    tl.store(mass_ptr + first + at, acc, mask=inside)
 
 
 # Best first (on an H200, see benchmarks/GPU_LOG.md). NaN in an invalid slot of a bulk copy stays in its own row of the
 # product, which is not stored.
-_MASS = (Launch(64, 4, 3, 2, bulk=True), Launch(64, 4, 3, 2), Launch(128, 4, 2, 2, bulk=True))
-_WIDE_HEADS = (Launch(64, 4, 2, 2), Launch(32, 4, 2, 2))
+_MASS = (Launch(64, 4, 3, 2, bulk=True), Launch(64, 4, 3, 2), Launch(64, 4, 3, 2, bulk=True, rows=32), Launch(64, 4, 3, 4, rows=32))
+_WIDE_HEADS = (Launch(64, 4, 2, 2, rows=64), Launch(32, 4, 2, 2, rows=64))
 
 
 def attention_mass(
@@ -145,28 +156,34 @@ def attention_mass(
     requests = cu_rows.numel() - 1 if offsets else 1
     block_d = max(16, next_power_of_2(dim))
     packed = rows * (heads // kv_heads)
-    block_r = min(128 if block_d <= 128 else 64, max(16, next_power_of_2(packed)))
-    row_tiles = triton.cdiv(packed, block_r)
     total_slots = page_ids.numel() * slots
-    parts = torch.empty(kv_heads * row_tiles, total_slots, dtype=torch.float32, device=q.device)
+    mass = torch.empty(total_slots, dtype=torch.float32, device=q.device)
     if total_slots == 0:
-        return parts.sum(0)
+        return mass
 
     def run(launch: Launch) -> None:
         block = min(launch.block, max(16, next_power_of_2(slots)))
         tiles = pages * triton.cdiv(slots, block)
+        block_r = min(launch.rows, max(16, next_power_of_2(packed)))
+        row_tiles = triton.cdiv(packed, block_r)
+        parts = torch.empty(kv_heads * row_tiles, total_slots, dtype=torch.float32, device=q.device)
+        active = torch.empty(requests, kv_heads * row_tiles, dtype=torch.int32, device=q.device)
         room = max(1, 4 * launch.per_sm * multiprocessors(q.device) // (kv_heads * row_tiles * requests))
         each = max(triton.cdiv(tiles, room), min(tiles, 4))
         bulk = launch.bulk and k_pages.is_contiguous()
         _mass[(kv_heads * row_tiles, triton.cdiv(tiles, each), requests)](
-            q, k_pages, tiled(k_pages, block, block_d) if bulk else k_pages, page_ids, page_lengths, lse, weights, cu_rows, cu_pages, parts, rows, pages, slots, total_slots, each,
-            scale, 0.0 if softcap is None else softcap, q.stride(0), q.stride(1), *k_pages.stride()[:3],
-            H=heads, KV=kv_heads, D=dim, BLOCK_D=block_d, BATCHED=offsets is not None,
-            HAS_CAP=softcap is not None, BLOCK_R=block_r, BLOCK_N=block, BULK=bulk, ROW_TILES=row_tiles, **launch.options,
+            q, k_pages, tiled(k_pages, block, block_d) if bulk else k_pages, page_ids, page_lengths, lse, weights, cu_rows,
+            cu_pages, parts, active, rows, pages, slots, total_slots, each, scale, 0.0 if softcap is None else softcap,
+            q.stride(0), q.stride(1), *k_pages.stride()[:3], H=heads, KV=kv_heads, D=dim, BLOCK_D=block_d,
+            BATCHED=offsets is not None, HAS_CAP=softcap is not None, BLOCK_R=block_r, BLOCK_N=block, BULK=bulk,
+            ROW_TILES=row_tiles, **launch.options,
+        )  # fmt: skip
+        _sum[(triton.cdiv(pages * slots, 512), requests)](
+            parts, active, cu_pages, mass, total_slots, pages, slots, PARTS=parts.shape[0], BLOCK=512,
+            BATCHED=offsets is not None, num_warps=4,
         )  # fmt: skip
 
-    key = ("mass", q.dtype, q.device, heads, kv_heads, dim, slots % 128 == 0, block_r, row_tiles, requests, next_power_of_2(pages * slots))  # fmt: skip
+    key = ("mass", q.dtype, q.device, heads, kv_heads, dim, slots % 128 == 0, min(next_power_of_2(packed), 1024), requests,
+           next_power_of_2(pages * slots))  # fmt: skip
     run(choose(key, _MASS if block_d <= 128 else _WIDE_HEADS, run))
-    mass = torch.empty(total_slots, dtype=torch.float32, device=q.device)
-    _sum[(triton.cdiv(total_slots, 512),)](parts, mass, total_slots, PARTS=parts.shape[0], BLOCK=512, num_warps=4)
     return mass

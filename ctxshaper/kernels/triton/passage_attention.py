@@ -106,7 +106,7 @@ def _attend(
 
 # Best first (on an H200, see benchmarks/GPU_LOG.md).
 _ATTEND = (Launch(32, 4, 3), Launch(64, 8, 3), Launch(128, 8, 2))
-_WIDE_HEADS = (Launch(32, 4, 2), Launch(64, 4, 2))
+_WIDE_HEADS = (Launch(32, 4, 2, rows=64), Launch(64, 4, 2, rows=64))
 
 
 def passage_attention(
@@ -127,9 +127,9 @@ def passage_attention(
         return out
     passages = cu_seqlens.numel() - 1
     block_d = max(16, next_power_of_2(dim))
-    block_m = min(128 if block_d <= 128 else 64, max(16, next_power_of_2(tokens)))
 
     def run(launch: Launch) -> None:
+        block_m = min(launch.rows, max(16, next_power_of_2(tokens)))
         _attend[(heads, triton.cdiv(tokens, block_m))](
             q, k, v, cu_seqlens, prefix_k, prefix_v, out, tokens, passages, scale, 0.0 if softcap is None else softcap,
             *q.stride()[:2], *k.stride()[:2], *v.stride()[:2], *prefix_k.stride()[:2], *prefix_v.stride()[:2],

@@ -196,13 +196,13 @@ def _merge(
 _BULK = (Launch(128, 8, 3, 1, bulk=True), Launch(64, 8, 3, 1, bulk=True))
 _COPY = (Launch(64, 8, 3, 1), Launch(32, 4, 3, 2), Launch(64, 4, 2, 2))
 _FEW_ROWS = (Launch(64, 4, 3, 2), Launch(64, 4, 2, 4), Launch(128, 4, 2, 2))
-_WIDE_HEADS = (Launch(64, 4, 2, 1), Launch(32, 4, 2, 1), Launch(32, 8, 2, 1))
+_WIDE_HEADS = (Launch(64, 4, 2, 1, rows=64), Launch(32, 4, 2, 1, rows=64), Launch(32, 8, 2, 1, rows=64))
 
 
-def _candidates(block_m: int, block_d: int, bulk: bool) -> tuple[Launch, ...]:
+def _candidates(rows: int, block_d: int, bulk: bool) -> tuple[Launch, ...]:
     if block_d > 128:
         return _WIDE_HEADS
-    if block_m < 64:
+    if rows < 64:
         return _FEW_ROWS
     return (_BULK if bulk else ()) + _COPY
 
@@ -237,8 +237,7 @@ def query_attention(
     shared = {"H": heads, "KV": kv_heads, "D": dim, "BLOCK_D": block_d,
               "BATCHED": offsets is not None, "HAS_CAP": softcap is not None}  # fmt: skip
     cap = 0.0 if softcap is None else softcap
-    block_m = min(128 if block_d <= 128 else 64, max(16, next_power_of_2(rows * group)))
-    row_tiles = triton.cdiv(rows * group, block_m)
+    stacked = max(16, next_power_of_2(rows * group))
     out = torch.empty_like(q, memory_format=torch.contiguous_format) if need_output else None
     lse = torch.empty(total_rows, heads, dtype=torch.float32, device=q.device)
 
@@ -248,6 +247,8 @@ def query_attention(
     def attend(launch: Launch) -> None:
         block = min(launch.block, max(16, next_power_of_2(slots)))
         tiles = pages * triton.cdiv(slots, block)
+        block_m = min(launch.rows, stacked)
+        row_tiles = triton.cdiv(rows * group, block_m)
         room = launch.per_sm * multiprocessors(q.device) // (kv_heads * row_tiles * requests)
         splits = max(1, min(room, triton.cdiv(tiles, 4), 128))
         part_out = torch.empty(splits, total_rows, heads, dim if need_output else 0, dtype=torch.float32, device=q.device)
@@ -265,9 +266,9 @@ def query_attention(
         )  # fmt: skip
 
     size = next_power_of_2(pages * slots)
-    key = ("attend", q.dtype, q.device, heads, kv_heads, dim, slots % 128 == 0, block_m, row_tiles, requests, size,
+    key = ("attend", q.dtype, q.device, heads, kv_heads, dim, slots % 128 == 0, min(stacked, 1024), requests, size,
            need_output, bulk)  # fmt: skip
-    attend(choose(key, _candidates(block_m, block_d, bulk), attend))
+    attend(choose(key, _candidates(stacked, block_d, bulk), attend))
     if weights is None:
         return out, lse, None
     from ctxshaper.kernels.triton.attention_mass import attention_mass

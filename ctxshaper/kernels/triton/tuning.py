@@ -22,6 +22,7 @@ class Launch:
         per_sm: programs that should share one multiprocessor; sets how far the keys are split.
         registers: cap on the registers of a thread, or None for the compiler's choice.
         bulk: keys come through the bulk tensor copy engine (where the device has one) instead of per-thread copies.
+        rows: most query rows of one tile.
     """
 
     block: int
@@ -30,6 +31,7 @@ class Launch:
     per_sm: int = 1
     registers: int | None = None
     bulk: bool = False
+    rows: int = 128
 
     @property
     def options(self) -> dict[str, int]:
@@ -67,6 +69,11 @@ def choose(key: Hashable, candidates: Sequence[Launch], run: Callable[[Launch], 
     while len(_chosen) > _LIMIT:
         _chosen.popitem(last=False)
     return best
+
+
+def forget() -> None:
+    """Forget every choice, so that the next call of each kind times its candidates again."""
+    _chosen.clear()
 
 
 def _milliseconds(candidate: Launch, run: Callable[[Launch], object]) -> float:
