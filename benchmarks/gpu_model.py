@@ -4,6 +4,7 @@ The model is transformers' own; the kernels enter through its `AttentionInterfac
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import torch
 from torch import Tensor
@@ -71,8 +72,19 @@ def _ask(module, q, k, v, _mask, scaling=None, job=None, **_):  # noqa: ANN001, 
 class FirstLook:
     """Reads passages of equal length, chunk by chunk, into a pool."""
 
-    def __init__(self, model: torch.nn.Module, tokens: int, chunk: int, passage: int = 256, whole: bool = False) -> None:
-        """Allocate the pool; `whole` runs the last layer to its end, as if its output were needed."""
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        tokens: int,
+        chunk: int,
+        passage: int = 256,
+        whole: bool = False,
+        graph: bool = True,
+    ) -> None:
+        """Allocate the pool; `whole` runs the last layer to its end, as if its output were needed.
+
+        `graph` replays one captured graph for every chunk.
+        """
         self.model, self.chunk = model, chunk
         device = next(model.parameters()).device
         slots = 128
@@ -83,19 +95,23 @@ class FirstLook:
         self.prefix_v = torch.randn_like(self.prefix_k)
         self.ids = torch.randint(0, 32_000, (1, tokens), device=device)
         per_chunk = chunk // passage
-        self.all_places = [
-            self.pool.places(self.runs[i : i + per_chunk]) for i in range(0, len(self.runs), per_chunk)
-        ]
+        self.all_places = [self.pool.places(self.runs[i : i + per_chunk]) for i in range(0, len(self.runs), per_chunk)]
         self.offsets = torch.arange(0, chunk + 1, passage, device=device, dtype=torch.int32)
         self.positions = (torch.arange(chunk, device=device) % passage + PREFIX)[None]
+        self.places = self.all_places[0]
+        self.read = GraphedCall(self._read, self.ids[:, :chunk], self.places) if graph else self._read
 
     @torch.inference_mode()
+    def _read(self, ids: Tensor, places: Tensor) -> Tensor:
+        self.model.config._attn_implementation = "bench_read"
+        self.places = places
+        _run(self.model, input_ids=ids, position_ids=self.positions, use_cache=False, job=self)
+        return places
+
     def __call__(self) -> None:
         """Read all passages."""
-        self.model.config._attn_implementation = "bench_read"
-        for number, self.places in enumerate(self.all_places):
-            ids = self.ids[:, number * self.chunk : (number + 1) * self.chunk]
-            _run(self.model, input_ids=ids, position_ids=self.positions, use_cache=False, job=self)
+        for ids, places in zip(self.ids.split(self.chunk, 1), self.all_places, strict=True):
+            self.read(ids, places)
 
 
 class WarmQuery:
@@ -110,7 +126,12 @@ class WarmQuery:
         self.batch: dict[str, object] = {}
         if queries > 1:
             offsets = torch.arange(queries + 1, device=device, dtype=torch.int32)
-            self.batch = {"cu_rows": offsets * ROWS, "cu_pages": offsets * len(ids), "max_rows": ROWS, "max_pages": len(ids)}
+            self.batch = {
+                "cu_rows": offsets * ROWS,
+                "cu_pages": offsets * len(ids),
+                "max_rows": ROWS,
+                "max_pages": len(ids),
+            }
         self.mass = torch.zeros(self.ids.numel() * self.pool.page_size, device=device)
         self.weights = {}
         for layer, heads in COUNTED.items():
@@ -136,10 +157,8 @@ class WarmQuery:
 
 
 def _run(model: torch.nn.Module, **inputs: object) -> None:
-    try:
+    with suppress(LayersRead):
         model(**inputs)
-    except LayersRead:
-        pass  # the last layer's keys are in the pool
 
 
 def stock_causal(model: torch.nn.Module, ids: Tensor) -> Callable[[], object]:

@@ -40,7 +40,7 @@ class GraphedCall(Generic[Output]):
             return
         self._graph = torch.cuda.CUDAGraph()
         with torch.inference_mode():
-            side = torch.cuda.Stream()
+            side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             side.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(side):
                 for _ in range(warmups):

@@ -12,6 +12,7 @@ Softmax does not care which passage a key belongs to, so a request is only a lis
 """
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -146,13 +147,23 @@ def query_attention_batch(
 
         offsets = (cu_rows, cu_pages, max_rows, max_pages)
         return kernel.query_attention(
-            q, k_pages, v_pages, page_ids, page_lengths, own_k, own_v, scale, softcap, weights, need_output, finite, offsets
+            q,
+            k_pages,
+            v_pages,
+            page_ids,
+            page_lengths,
+            own_k,
+            own_v,
+            scale,
+            softcap,
+            weights,
+            need_output,
+            finite,
+            offsets,
         )
     rows, pages = cu_rows.tolist(), cu_pages.tolist()
     parts = []
-    for (row, row_end), (page, page_end) in zip(
-        zip(rows, rows[1:], strict=False), zip(pages, pages[1:], strict=False), strict=True
-    ):
+    for (row, row_end), (page, page_end) in zip(pairwise(rows), pairwise(pages), strict=True):
         own, held = slice(row, row_end), slice(page, page_end)
         own_weights = None if weights is None else weights[own]
         parts.append(
@@ -254,8 +265,8 @@ def _check(q: Tensor, k: Tensor, v: Tensor, ids: Tensor, lengths: Tensor, own_k:
     kv_heads = k.shape[1]
     if k.dim() != 4 or k.shape != v.shape or k.shape[-1] != dim or heads % kv_heads or rows == 0:
         raise InvalidInputError(
-            f"q is {list(q.shape)}, k_pages {list(k.shape)}, v_pages {list(v.shape)}; needed are q [R, H, D] with R >= 1 "
-            f"and two pools [N, KV, S, D] of the same D, H a multiple of KV."
+            f"q is {list(q.shape)}, k_pages {list(k.shape)}, v_pages {list(v.shape)}; needed are q [R, H, D] with "
+            f"R >= 1 and two pools [N, KV, S, D] of the same D, H a multiple of KV."
         )
     if list(own_k.shape) != [rows, kv_heads, dim] or own_k.shape != own_v.shape:
         raise InvalidInputError(

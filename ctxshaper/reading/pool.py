@@ -67,7 +67,9 @@ class PagedPool:
         """
         sizes = (layers, capacity_pages, kv_heads, page_size, head_dim)
         if min(sizes) < 1:
-            raise InvalidInputError(f"a pool of [layers, pages, KV, slots, D] = {list(sizes)}; each must be at least 1.")
+            raise InvalidInputError(
+                f"a pool of [layers, pages, KV, slots, D] = {list(sizes)}; each must be at least 1."
+            )
         self.keys = torch.zeros(sizes, dtype=dtype, device=device)
         self.values = torch.zeros(sizes, dtype=dtype, device=device)
         self.page_size = page_size
@@ -109,8 +111,8 @@ class PagedPool:
         with self._lock:
             if count > len(self._free):
                 raise PoolFullError(
-                    f"{tokens} tokens need {count} pages of {self.page_size}; {len(self._free)} of {self.capacity_pages} "
-                    f"are free. Free a memory that no request uses, or build the pool with more capacity_pages."
+                    f"{tokens} tokens need {count} pages of {self.page_size}; {len(self._free)} of "
+                    f"{self.capacity_pages} are free. Free a memory that no request uses, or build the pool with more capacity_pages."
                 )
             pages = tuple(self._free.pop() for _ in range(count))
             for page in pages:
@@ -201,13 +203,13 @@ class PagedPool:
             page_ids [P] int32 and page_lengths [P] int32 on the pool's device.
         """
         ids = [page for run in runs for page in run.pages]
-        lengths = [
-            min(self.page_size, run.tokens - i * self.page_size) for run in runs for i in range(len(run.pages))
-        ]
+        lengths = [min(self.page_size, run.tokens - i * self.page_size) for run in runs for i in range(len(run.pages))]
         both = torch.tensor([ids, lengths], dtype=torch.int32).to(self.keys.device)
         return both[0], both[1]
 
     def _check_held(self, run: PageRun) -> None:
         for page in run.pages:
             if not 0 <= page < self.capacity_pages or self._references[page] == 0:
-                raise InvalidInputError(f"page {page} is not in use; its run was released already or is of another pool.")
+                raise InvalidInputError(
+                    f"page {page} is not in use; its run was released already or is of another pool."
+                )

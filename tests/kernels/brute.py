@@ -28,8 +28,12 @@ def query_attention(q, k_pages, v_pages, ids, lengths, own_k, own_v, scale, soft
     places = [p * slots + i for p, n in enumerate(lengths.tolist()) for i in range(n)]
     for h in range(heads):
         g = h // (heads // kv_heads)
-        past_k = torch.cat([k_pages[i, g, :n] for i, n in zip(ids.tolist(), lengths.tolist(), strict=True)] or [own_k[:0, g]])
-        past_v = torch.cat([v_pages[i, g, :n] for i, n in zip(ids.tolist(), lengths.tolist(), strict=True)] or [own_v[:0, g]])
+        past_k = torch.cat(
+            [k_pages[i, g, :n] for i, n in zip(ids.tolist(), lengths.tolist(), strict=True)] or [own_k[:0, g]]
+        )
+        past_v = torch.cat(
+            [v_pages[i, g, :n] for i, n in zip(ids.tolist(), lengths.tolist(), strict=True)] or [own_v[:0, g]]
+        )
         for r in range(rows):
             s = _logits(q[r, h], torch.cat((past_k, own_k[: r + 1, g])), scale, softcap)
             lse[r, h] = s.logsumexp(0)

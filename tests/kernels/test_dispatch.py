@@ -1,3 +1,5 @@
+"""Which backend runs, and what is said when it cannot."""
+
 import logging
 import subprocess
 import sys

@@ -1,3 +1,5 @@
+"""A graphed call equals the function it was made of."""
+
 import pytest
 import torch
 

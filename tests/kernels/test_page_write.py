@@ -1,3 +1,5 @@
+"""Writing keys and values into pages."""
+
 import pytest
 import torch
 

@@ -1,11 +1,13 @@
+"""Passages read by themselves: definition, reference, kernel."""
+
 import math
 
+import brute
 import pytest
 import torch
 
 from ctxshaper.errors import InvalidInputError
 from ctxshaper.kernels import passage_attention
-import brute
 
 GPU = torch.cuda.is_available()
 # H, KV, D, prefix, passages, tokens after the last passage
@@ -18,7 +20,10 @@ SHAPES = [
     (2, 1, 256, 70, [20, 13], 0),
 ]
 if GPU:
-    SHAPES += [(g * 2, 2, d, 10, [256, 3, 500, 0, 63, 1100], 7) for g, d in zip(range(1, 9), [64, 80, 96, 128] * 2, strict=True)]
+    SHAPES += [
+        (g * 2, 2, d, 10, [256, 3, 500, 0, 63, 1100], 7)
+        for g, d in zip(range(1, 9), [64, 80, 96, 128] * 2, strict=True)
+    ]
 
 
 def make(shape, dtype, device):

@@ -1,12 +1,14 @@
+"""Queries over pages: definition, reference, kernel, batch."""
+
 import math
 from itertools import product
 
+import brute
 import pytest
 import torch
 
 from ctxshaper.errors import InvalidInputError
 from ctxshaper.kernels import query_attention, query_attention_batch
-import brute
 
 GPU = torch.cuda.is_available()
 # R, H, KV, D, page size, valid slots of each page
@@ -118,7 +120,8 @@ def test_mass_counts_chosen_rows_and_heads(device):
 def test_batch_equals_single_requests(device):
     lengths = [[16, 16, 4], [], [7], [16, 0, 16, 16]]
     rows = [3, 2, 9, 1]
-    singles = [make((r, 4, 2, 64, 16, n), torch.float16, device, seed=i) for i, (r, n) in enumerate(zip(rows, lengths, strict=True))]
+    shapes = [(r, 4, 2, 64, 16, n) for r, n in zip(rows, lengths, strict=True)]
+    singles = [make(shape, torch.float16, device, seed=i) for i, shape in enumerate(shapes)]
     offset, ids = 0, []
     for single in singles:
         ids.append(single[3] + offset)

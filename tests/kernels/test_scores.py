@@ -1,11 +1,11 @@
 """gem_scores and segment_reduce."""
 
+import brute
 import pytest
 import torch
 
 from ctxshaper.errors import InvalidInputError
 from ctxshaper.kernels import gem_scores, segment_reduce
-import brute
 
 GPU = torch.cuda.is_available()
 # H, KV, D, T

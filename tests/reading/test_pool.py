@@ -1,3 +1,5 @@
+"""The pool keeps what is written, bounds what is taken and never frees what is pinned."""
+
 import pytest
 import torch
 

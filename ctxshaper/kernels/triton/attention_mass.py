@@ -134,7 +134,7 @@ def _sum(
 
 # Best first (on an H200, see benchmarks/GPU_LOG.md). NaN in an invalid slot of a bulk copy stays in its own row of the
 # product, which is not stored.
-_MASS = (Launch(64, 4, 3, 2, bulk=True), Launch(64, 4, 3, 2), Launch(64, 4, 3, 2, bulk=True, rows=32), Launch(64, 4, 3, 4, rows=32))
+_MASS = (Launch(64, 4, 3, 2, bulk=True), Launch(64, 4, 3, 1, bulk=True), Launch(64, 4, 3, 2))
 _WIDE_HEADS = (Launch(64, 4, 2, 2, rows=64), Launch(32, 4, 2, 2, rows=64))
 
 
@@ -172,8 +172,8 @@ def attention_mass(
         each = max(triton.cdiv(tiles, room), min(tiles, 4))
         bulk = launch.bulk and k_pages.is_contiguous()
         _mass[(kv_heads * row_tiles, triton.cdiv(tiles, each), requests)](
-            q, k_pages, tiled(k_pages, block, block_d) if bulk else k_pages, page_ids, page_lengths, lse, weights, cu_rows,
-            cu_pages, parts, active, rows, pages, slots, total_slots, each, scale, 0.0 if softcap is None else softcap,
+            q, k_pages, tiled(k_pages, block, block_d) if bulk else k_pages, page_ids, page_lengths, lse, weights,
+            cu_rows, cu_pages, parts, active, rows, pages, slots, total_slots, each, scale, 0.0 if softcap is None else softcap,
             q.stride(0), q.stride(1), *k_pages.stride()[:3], H=heads, KV=kv_heads, D=dim, BLOCK_D=block_d,
             BATCHED=offsets is not None, HAS_CAP=softcap is not None, BLOCK_R=block_r, BLOCK_N=block, BULK=bulk,
             ROW_TILES=row_tiles, **launch.options,
@@ -183,7 +183,7 @@ def attention_mass(
             BATCHED=offsets is not None, num_warps=4,
         )  # fmt: skip
 
-    key = ("mass", q.dtype, q.device, heads, kv_heads, dim, slots % 128 == 0, min(next_power_of_2(packed), 1024), requests,
-           next_power_of_2(pages * slots))  # fmt: skip
+    key = ("mass", q.dtype, q.device, heads, kv_heads, dim, slots % 128 == 0, min(next_power_of_2(packed), 1024),
+           requests, next_power_of_2(pages * slots))  # fmt: skip
     run(choose(key, _MASS if block_d <= 128 else _WIDE_HEADS, run))
     return mass

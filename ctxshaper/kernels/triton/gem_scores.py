@@ -113,7 +113,8 @@ def gem_scores(q: Tensor, pages: Tensor, page_ids: Tensor | None, page_lengths: 
         tiles = triton.cdiv(slots, launch.block)
         bulk = launch.bulk and pages.is_contiguous()
         _raw[(count * tiles,)](
-            last, pages, tiled(pages, launch.block, block_d) if bulk else pages, page_ids if page_ids is not None else raw, ends, raw, last.stride(0), *pages.stride()[:3],
+            last, pages, tiled(pages, launch.block, block_d) if bulk else pages,
+            page_ids if page_ids is not None else raw, ends, raw, last.stride(0), *pages.stride()[:3],
             slots, tiles, KV=kv_heads, G=group, BLOCK_G=max(16, next_power_of_2(group)), D=dim, BLOCK_D=block_d,
             BLOCK_N=launch.block, PAGED=paged, BULK=bulk, **launch.options,
         )  # fmt: skip

@@ -46,6 +46,6 @@ def page_write(k_pages: Tensor, v_pages: Tensor, places: Tensor, keys: Tensor, v
     kv_heads, tokens, dim = keys.shape
     if tokens:
         _write[(kv_heads, triton.cdiv(tokens, 32))](
-            k_pages, v_pages, places, keys, values, tokens, k_pages.shape[2], *keys.stride(), *values.stride(), KV=kv_heads,
-            D=dim, BLOCK_D=next_power_of_2(dim), BLOCK_T=32, num_warps=4,
+            k_pages, v_pages, places, keys, values, tokens, k_pages.shape[2], *keys.stride(), *values.stride(),
+            KV=kv_heads, D=dim, BLOCK_D=next_power_of_2(dim), BLOCK_T=32, num_warps=4,
         )  # fmt: skip

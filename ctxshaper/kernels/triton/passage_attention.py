@@ -105,7 +105,7 @@ def _attend(
 
 
 # Best first (on an H200, see benchmarks/GPU_LOG.md).
-_ATTEND = (Launch(32, 4, 3), Launch(64, 8, 3), Launch(128, 8, 2))
+_ATTEND = (Launch(32, 4, 3, rows=64), Launch(64, 4, 3, rows=64), Launch(64, 8, 3))
 _WIDE_HEADS = (Launch(32, 4, 2, rows=64), Launch(64, 4, 2, rows=64))
 
 
@@ -133,9 +133,16 @@ def passage_attention(
         _attend[(heads, triton.cdiv(tokens, block_m))](
             q, k, v, cu_seqlens, prefix_k, prefix_v, out, tokens, passages, scale, 0.0 if softcap is None else softcap,
             *q.stride()[:2], *k.stride()[:2], *v.stride()[:2], *prefix_k.stride()[:2], *prefix_v.stride()[:2],
-            prefix_k.shape[1], SEARCH=(passages + 1).bit_length() + 1, H=heads, G=heads // k.shape[0], D=dim, BLOCK_D=block_d,
-            BLOCK_C=min(64, max(16, next_power_of_2(prefix_k.shape[1]))), BLOCK_M=block_m, BLOCK_N=launch.block, HAS_CAP=softcap is not None, **launch.options,
+            prefix_k.shape[1], SEARCH=(passages + 1).bit_length() + 1, H=heads, G=heads // k.shape[0], D=dim,
+            BLOCK_D=block_d, BLOCK_C=min(64, max(16, next_power_of_2(prefix_k.shape[1]))), BLOCK_M=block_m,
+            BLOCK_N=launch.block, HAS_CAP=softcap is not None, **launch.options,
         )  # fmt: skip
 
-    run(choose(("passage", q.dtype, q.device, heads, k.shape[0], dim, next_power_of_2(tokens)), _ATTEND if block_d <= 128 else _WIDE_HEADS, run))
+    run(
+        choose(
+            ("passage", q.dtype, q.device, heads, k.shape[0], dim, next_power_of_2(tokens)),
+            _ATTEND if block_d <= 128 else _WIDE_HEADS,
+            run,
+        )
+    )
     return out

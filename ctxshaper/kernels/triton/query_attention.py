@@ -13,6 +13,7 @@ from torch import Tensor
 from ctxshaper.kernels.triton.softmax import LN2, logits, softmax_step, unit_of
 from ctxshaper.kernels.triton.tuning import Launch, choose, multiprocessors, next_power_of_2, tiled
 
+
 @triton.jit
 def _attend(
     q_ptr,  # [rows, H, D]
@@ -160,41 +161,49 @@ def _merge(
     part = tl.arange(0, BLOCK_PARTS)
     d = tl.arange(0, BLOCK_D)
     in_d = d < D
+    key = tl.arange(0, BLOCK_O)
     total = tl.cast(total_rows, tl.int64) * H
+    # All loads first: a program is one short chain of them, and waits for the slowest instead of for each.
     lse = tl.load(part_lse_ptr + part * total + at, mask=part < PARTS, other=-float("inf"))
+    q = tl.load(q_ptr + row * q_row + h * q_head + d, mask=in_d, other=0.0).to(tl.float32)
+    own_k_ptr += tl.cast(row0, tl.int64) * ok_row + head * ok_head
+    own_v_ptr += tl.cast(row0, tl.int64) * ov_row + head * ov_head
+    seen = key <= own
+    k = tl.load(own_k_ptr + key[:, None] * ok_row + d[None, :], mask=seen[:, None] & in_d[None, :], other=0.0)
+    acc = tl.zeros([BLOCK_D], tl.float32)
+    if NEED_OUT:
+        v = tl.load(own_v_ptr + key[:, None] * ov_row + d[None, :], mask=seen[:, None] & in_d[None, :], other=0.0)
+        x_at = (part * total + at)[:, None] * D + d[None, :]
+        x = tl.load(part_out_ptr + x_at, mask=(part < PARTS)[:, None] & in_d[None, :], other=0.0)
     m = tl.max(lse, 0)
     weight = tl.exp2(lse - tl.where(m == -float("inf"), 0.0, m))
     l = tl.sum(weight, 0)
-    acc = tl.zeros([BLOCK_D], tl.float32)
     if NEED_OUT:
-        x_at = (part * total + at)[:, None] * D + d[None, :]
-        x = tl.load(part_out_ptr + x_at, mask=(part < PARTS)[:, None] & in_d[None, :], other=0.0)
         acc = tl.sum(x * weight[:, None], 0)
-    q = tl.load(q_ptr + row * q_row + h * q_head + d, mask=in_d, other=0.0).to(tl.float32)
     unit = unit_of(scale, HAS_CAP)
     for first in range(0, own + 1, BLOCK_O):
-        key = first + tl.arange(0, BLOCK_O)
-        seen = key <= own
-        k_at = (row0 + key).to(tl.int64)[:, None] * ok_row + head * ok_head + d[None, :]
-        k = tl.load(own_k_ptr + k_at, mask=seen[:, None] & in_d[None, :], other=0.0).to(tl.float32)
-        s = tl.where(seen, logits(tl.sum(k * q[None, :], 1), scale, softcap, HAS_CAP) * unit, -float("inf"))
+        s = logits(tl.sum(k.to(tl.float32) * q[None, :], 1), scale, softcap, HAS_CAP) * unit
+        s = tl.where(seen, s, -float("inf"))
         m_new = tl.maximum(m, tl.max(s, 0))
         alpha = tl.exp2(m - m_new)
         p = tl.exp2(s - m_new)
         l = l * alpha + tl.sum(p, 0)
         m = m_new
         if NEED_OUT:
-            v_at = (row0 + key).to(tl.int64)[:, None] * ov_row + head * ov_head + d[None, :]
-            v = tl.load(own_v_ptr + v_at, mask=seen[:, None] & in_d[None, :], other=0.0).to(tl.float32)
-            acc = acc * alpha + tl.sum(v * p[:, None], 0)
+            acc = acc * alpha + tl.sum(v.to(tl.float32) * p[:, None], 0)
+        key = first + BLOCK_O + tl.arange(0, BLOCK_O)
+        seen = key <= own
+        k = tl.load(own_k_ptr + key[:, None] * ok_row + d[None, :], mask=seen[:, None] & in_d[None, :], other=0.0)
+        if NEED_OUT:
+            v = tl.load(own_v_ptr + key[:, None] * ov_row + d[None, :], mask=seen[:, None] & in_d[None, :], other=0.0)
     tl.store(lse_ptr + at, (m + tl.log2(l)) * LN2)
     if NEED_OUT:
         tl.store(out_ptr + at * D + d, (acc / l).to(out_ptr.dtype.element_ty), mask=in_d)
 
 
 # Best first (on an H200, see benchmarks/GPU_LOG.md): the first that applies runs where timing is not possible.
-_BULK = (Launch(128, 8, 3, 1, bulk=True), Launch(64, 8, 3, 1, bulk=True))
-_COPY = (Launch(64, 8, 3, 1), Launch(32, 4, 3, 2), Launch(64, 4, 2, 2))
+_BULK = (Launch(64, 4, 3, 2, bulk=True, rows=64), Launch(128, 8, 3, 1, bulk=True))
+_COPY = (Launch(64, 8, 3, 1), Launch(64, 4, 3, 2, rows=64), Launch(32, 4, 3, 2))
 _FEW_ROWS = (Launch(64, 4, 3, 2), Launch(64, 4, 2, 4), Launch(128, 4, 2, 2))
 _WIDE_HEADS = (Launch(64, 4, 2, 1, rows=64), Launch(32, 4, 2, 1, rows=64), Launch(32, 8, 2, 1, rows=64))
 
@@ -227,7 +236,9 @@ def query_attention(
     `weights` is [rows, H] float32 or None; `finite` says that no invalid slot holds NaN or infinity; `offsets` is
     (cu_rows, cu_pages, max_rows, max_pages) for a batch.
     """
-    q, k_pages, v_pages, own_k, own_v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k_pages, v_pages, own_k, own_v))
+    q, k_pages, v_pages, own_k, own_v = (
+        x if x.stride(-1) == 1 else x.contiguous() for x in (q, k_pages, v_pages, own_k, own_v)
+    )
     total_rows, heads, dim = q.shape
     kv_heads, slots = k_pages.shape[1], k_pages.shape[2]
     group = heads // kv_heads
@@ -251,18 +262,21 @@ def query_attention(
         row_tiles = triton.cdiv(rows * group, block_m)
         room = launch.per_sm * multiprocessors(q.device) // (kv_heads * row_tiles * requests)
         splits = max(1, min(room, triton.cdiv(tiles, 4), 128))
-        part_out = torch.empty(splits, total_rows, heads, dim if need_output else 0, dtype=torch.float32, device=q.device)
+        part_out = torch.empty(
+            splits, total_rows, heads, dim if need_output else 0, dtype=torch.float32, device=q.device
+        )
         part_lse = torch.empty(splits, total_rows, heads, dtype=torch.float32, device=q.device)
         _attend[(row_tiles, splits, kv_heads * requests)](
-            q, k_pages, v_pages, *(tiled(x, block, block_d) if launch.bulk else x for x in (k_pages, v_pages)), page_ids, page_lengths, cu_rows,
-            cu_pages, part_out, part_lse, rows, pages, scale, cap, q.stride(0), q.stride(1), *k_pages.stride()[:3],
-            *v_pages.stride()[:3], total_rows, slots, SPLITS=splits, BLOCK_M=block_m, BLOCK_N=block, NEED_OUT=need_output,
-            BULK=launch.bulk, **shared, **launch.options,
+            q, k_pages, v_pages, *(tiled(x, block, block_d) if launch.bulk else x for x in (k_pages, v_pages)),
+            page_ids, page_lengths, cu_rows, cu_pages, part_out, part_lse, rows, pages, scale, cap, q.stride(0), q.stride(1), *k_pages.stride()[:3],
+            *v_pages.stride()[:3], total_rows, slots, SPLITS=splits, BLOCK_M=block_m, BLOCK_N=block,
+            NEED_OUT=need_output, BULK=launch.bulk, **shared, **launch.options,
         )  # fmt: skip
         _merge[(rows * heads, requests)](
             q, own_k, own_v, cu_rows, part_out, part_lse, q if out is None else out, lse, total_rows, scale, cap,
             q.stride(0), q.stride(1), *own_k.stride()[:2], *own_v.stride()[:2], PARTS=splits,
-            BLOCK_PARTS=next_power_of_2(splits), BLOCK_O=32, NEED_OUT=need_output, num_warps=4, **shared,
+            BLOCK_PARTS=next_power_of_2(splits), BLOCK_O=32, NEED_OUT=need_output,
+            num_warps=1, **shared,
         )  # fmt: skip
 
     size = next_power_of_2(pages * slots)

@@ -76,16 +76,24 @@ def forget() -> None:
     _chosen.clear()
 
 
+def _event() -> torch.cuda.Event:
+    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+
+
 def _milliseconds(candidate: Launch, run: Callable[[Launch], object]) -> float:
     from triton.compiler.errors import CompilationError
     from triton.runtime.errors import OutOfResources
 
     try:
         run(candidate)  # compiles
-        run(candidate)
+        filler = torch.empty(1 << 28, dtype=torch.uint8, device="cuda")
         times = []
         for _ in range(5):
-            start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            start, end = _event(), _event()
+            # Work of about a millisecond ahead of the launch, or the host's time to launch would be measured too. It
+            # also clears what the last run left in L2.
+            for _ in range(16):
+                filler.zero_()
             start.record()
             run(candidate)
             end.record()
