@@ -112,7 +112,8 @@ class PagedPool:
             if count > len(self._free):
                 raise PoolFullError(
                     f"{tokens} tokens need {count} pages of {self.page_size}; {len(self._free)} of "
-                    f"{self.capacity_pages} are free. Free a memory that no request uses, or build the pool with more capacity_pages."
+                    f"{self.capacity_pages} are free. Free a memory that no request uses, or build "
+                    f"the pool with more capacity_pages."
                 )
             pages = tuple(self._free.pop() for _ in range(count))
             for page in pages:

@@ -268,8 +268,8 @@ def query_attention(
         part_lse = torch.empty(splits, total_rows, heads, dtype=torch.float32, device=q.device)
         _attend[(row_tiles, splits, kv_heads * requests)](
             q, k_pages, v_pages, *(tiled(x, block, block_d) if launch.bulk else x for x in (k_pages, v_pages)),
-            page_ids, page_lengths, cu_rows, cu_pages, part_out, part_lse, rows, pages, scale, cap, q.stride(0), q.stride(1), *k_pages.stride()[:3],
-            *v_pages.stride()[:3], total_rows, slots, SPLITS=splits, BLOCK_M=block_m, BLOCK_N=block,
+            page_ids, page_lengths, cu_rows, cu_pages, part_out, part_lse, rows, pages, scale,
+            cap, q.stride(0), q.stride(1), *k_pages.stride()[:3], *v_pages.stride()[:3], total_rows, slots, SPLITS=splits, BLOCK_M=block_m, BLOCK_N=block,
             NEED_OUT=need_output, BULK=launch.bulk, **shared, **launch.options,
         )  # fmt: skip
         _merge[(rows * heads, requests)](
