@@ -105,7 +105,7 @@ def _attend(
 
 
 # Best first (on an H200, see benchmarks/GPU_LOG.md).
-_ATTEND = (Launch(32, 4, 3, rows=64), Launch(64, 4, 3, rows=64), Launch(64, 8, 3))
+_ATTEND = (Launch(32, 4, 3, rows=64), Launch(64, 4, 3, rows=64), Launch(64, 8, 3), Launch(32, 4, 2, rows=64))
 _WIDE_HEADS = (Launch(32, 4, 2, rows=64), Launch(64, 4, 2, rows=64))
 
 

@@ -203,16 +203,20 @@ def _merge(
 
 # Best first (on an H200, see benchmarks/GPU_LOG.md): the first that applies runs where timing is not possible.
 _BULK = (Launch(64, 4, 3, 2, bulk=True, rows=64), Launch(128, 8, 3, 1, bulk=True))
-_COPY = (Launch(64, 8, 3, 1), Launch(64, 4, 3, 2, rows=64), Launch(32, 4, 3, 2))
+_KEYS_ONLY = (Launch(64, 4, 3, 2, bulk=True), Launch(64, 4, 3, 2))
+# The last needs 48 KB of shared memory, for GPUs that have little.
+_COPY = (Launch(64, 8, 3, 1), Launch(64, 4, 3, 2, rows=64), Launch(32, 4, 3, 2), Launch(32, 4, 2, 2, rows=64))
 _FEW_ROWS = (Launch(64, 4, 3, 2), Launch(64, 4, 2, 4), Launch(128, 4, 2, 2))
 _WIDE_HEADS = (Launch(64, 4, 2, 1, rows=64), Launch(32, 4, 2, 1, rows=64), Launch(32, 8, 2, 1, rows=64))
 
 
-def _candidates(rows: int, block_d: int, bulk: bool) -> tuple[Launch, ...]:
+def _candidates(rows: int, block_d: int, bulk: bool, need_output: bool) -> tuple[Launch, ...]:
     if block_d > 128:
         return _WIDE_HEADS
     if rows < 64:
         return _FEW_ROWS
+    if not need_output:
+        return (_KEYS_ONLY if bulk else _KEYS_ONLY[1:]) + _COPY
     return (_BULK if bulk else ()) + _COPY
 
 
@@ -252,8 +256,9 @@ def query_attention(
     out = torch.empty_like(q, memory_format=torch.contiguous_format) if need_output else None
     lse = torch.empty(total_rows, heads, dtype=torch.float32, device=q.device)
 
-    # Whole tiles can be copied in bulk where a tile ends with its page and the slots past a length hold numbers.
-    bulk = finite and k_pages.is_contiguous() and v_pages.is_contiguous() and slots % 128 == 0
+    # Whole tiles can be copied in bulk where a tile ends with its page and the slots past a length hold numbers. Keys
+    # alone can be whatever: their logits are masked.
+    bulk = k_pages.is_contiguous() and (not need_output or (finite and v_pages.is_contiguous() and slots % 128 == 0))
 
     def attend(launch: Launch) -> None:
         block = min(launch.block, max(16, next_power_of_2(slots)))
@@ -267,10 +272,12 @@ def query_attention(
         )
         part_lse = torch.empty(splits, total_rows, heads, dtype=torch.float32, device=q.device)
         _attend[(row_tiles, splits, kv_heads * requests)](
-            q, k_pages, v_pages, *(tiled(x, block, block_d) if launch.bulk else x for x in (k_pages, v_pages)),
+            q, k_pages, v_pages, tiled(k_pages, block, block_d) if launch.bulk else k_pages,
+            tiled(v_pages, block, block_d) if launch.bulk and need_output else v_pages,
             page_ids, page_lengths, cu_rows, cu_pages, part_out, part_lse, rows, pages, scale,
-            cap, q.stride(0), q.stride(1), *k_pages.stride()[:3], *v_pages.stride()[:3], total_rows, slots, SPLITS=splits, BLOCK_M=block_m, BLOCK_N=block,
-            NEED_OUT=need_output, BULK=launch.bulk, **shared, **launch.options,
+            cap, q.stride(0), q.stride(1), *k_pages.stride()[:3], *v_pages.stride()[:3],
+            total_rows, slots, SPLITS=splits, BLOCK_M=block_m, BLOCK_N=block, NEED_OUT=need_output, BULK=launch.bulk, **shared,
+            **launch.options,
         )  # fmt: skip
         _merge[(rows * heads, requests)](
             q, own_k, own_v, cu_rows, part_out, part_lse, q if out is None else out, lse, total_rows, scale, cap,
@@ -282,7 +289,7 @@ def query_attention(
     size = next_power_of_2(pages * slots)
     key = ("attend", q.dtype, q.device, heads, kv_heads, dim, slots % 128 == 0, min(stacked, 1024), requests, size,
            need_output, bulk)  # fmt: skip
-    attend(choose(key, _candidates(stacked, block_d, bulk), attend))
+    attend(choose(key, _candidates(stacked, block_d, bulk, need_output), attend))
     if weights is None:
         return out, lse, None
     from ctxshaper.kernels.triton.attention_mass import attention_mass
