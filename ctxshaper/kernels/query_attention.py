@@ -12,6 +12,7 @@ Softmax does not care which passage a key belongs to, so a request is only a lis
 """
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -37,6 +38,7 @@ def query_attention(
     mass_rows: Tensor | None = None,
     mass_weights: Tensor | None = None,
     need_output: bool = True,
+    finite: bool = False,
     backend: Backend = "auto",
 ) -> Result:
     """Attend from a query's rows to all valid page slots and, causally, to the query's own keys.
@@ -56,6 +58,8 @@ def query_attention(
         mass_weights: [H] or [R, H] float32 weights of the mass; None means 1. A zero leaves its head or row out.
             The mass is computed when `mass_rows` or `mass_weights` is given.
         need_output: False leaves out the values: only `lse` and the mass are computed.
+        finite: the caller's promise that no slot of the pool holds NaN or infinity, valid or not, as `PagedPool` keeps
+            it; lets the kernel copy whole tiles in bulk.
         backend: see `ctxshaper.kernels.dispatch`.
 
     Returns:
@@ -74,7 +78,7 @@ def query_attention(
         from ctxshaper.kernels.triton import query_attention as kernel
 
         return kernel.query_attention(
-            q, k_pages, v_pages, page_ids, page_lengths, own_k, own_v, scale, softcap, weights, need_output
+            q, k_pages, v_pages, page_ids, page_lengths, own_k, own_v, scale, softcap, weights, need_output, finite
         )
     if q.device.type == "cpu" and softcap is None and len(page_ids) == 1 and requested_backend(backend) == "auto":
         held = k_pages[int(page_ids[0])], v_pages[int(page_ids[0])]
@@ -151,6 +155,7 @@ def query_attention_batch(
     mass_rows: Tensor | None = None,
     mass_weights: Tensor | None = None,
     need_output: bool = True,
+    finite: bool = False,
     backend: Backend = "auto",
 ) -> Result:
     """Run `query_attention` for many requests over one pool in one launch family.
@@ -175,6 +180,7 @@ def query_attention_batch(
         mass_rows: indices into the packed rows.
         mass_weights: [H] or [sum of R, H].
         need_output: as in `query_attention`.
+        finite: as in `query_attention`.
         backend: see `ctxshaper.kernels.dispatch`.
 
     Returns:
@@ -196,13 +202,23 @@ def query_attention_batch(
 
         offsets = (cu_rows, cu_pages, max_rows, max_pages)
         return kernel.query_attention(
-            q, k_pages, v_pages, page_ids, page_lengths, own_k, own_v, scale, softcap, weights, need_output, offsets
+            q,
+            k_pages,
+            v_pages,
+            page_ids,
+            page_lengths,
+            own_k,
+            own_v,
+            scale,
+            softcap,
+            weights,
+            need_output,
+            finite,
+            offsets,
         )
     rows, pages = cu_rows.tolist(), cu_pages.tolist()
     parts = []
-    for (row, row_end), (page, page_end) in zip(
-        zip(rows, rows[1:], strict=False), zip(pages, pages[1:], strict=False), strict=True
-    ):
+    for (row, row_end), (page, page_end) in zip(pairwise(rows), pairwise(pages), strict=True):
         own, held = slice(row, row_end), slice(page, page_end)
         own_weights = None if weights is None else weights[own]
         parts.append(
@@ -304,8 +320,8 @@ def _check(q: Tensor, k: Tensor, v: Tensor, ids: Tensor, lengths: Tensor, own_k:
     kv_heads = k.shape[1]
     if k.dim() != 4 or k.shape != v.shape or k.shape[-1] != dim or heads % kv_heads or rows == 0:
         raise InvalidInputError(
-            f"q is {list(q.shape)}, k_pages {list(k.shape)}, v_pages {list(v.shape)}; needed are q [R, H, D] with R >= 1 "
-            f"and two pools [N, KV, S, D] of the same D, H a multiple of KV."
+            f"q is {list(q.shape)}, k_pages {list(k.shape)}, v_pages {list(v.shape)}; needed are q [R, H, D] with "
+            f"R >= 1 and two pools [N, KV, S, D] of the same D, H a multiple of KV."
         )
     if list(own_k.shape) != [rows, kv_heads, dim] or own_k.shape != own_v.shape:
         raise InvalidInputError(
