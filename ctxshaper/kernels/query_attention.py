@@ -97,7 +97,7 @@ def one_page(
     weights: Tensor | None,
     need_output: bool,
 ) -> Result:
-    """Compute `query_attention` over one page the way a CPU likes it: torch's fused attention, mass for its heads alone.
+    """Compute `query_attention` over one page as suits a CPU: torch's fused attention, mass for its heads alone.
 
     Args:
         q: [R, H, D].
