@@ -20,29 +20,38 @@ from ctxshaper.trace import Dropped, StageTrace, Trace
 
 if TYPE_CHECKING:
     from ctxshaper.pipelines import Pipeline, Recipe
+    from ctxshaper.reading.abstention import Abstention
     from ctxshaper.reading.embedding import Embedder
+    from ctxshaper.reading.positions import PositionProfile
     from ctxshaper.reading.profile import HeadProfile
     from ctxshaper.reading.reader import Reader
     from ctxshaper.reading.reading import Reading
-    from ctxshaper.stages import EvidenceFilter, GemFilter
+    from ctxshaper.stages import AttnRank, DistractionFilter, EvidenceFilter, GemFilter
 
 __version__ = "0.1.0"
 
 _LAZY = {
+    "Abstention": "ctxshaper.reading.abstention",
+    "AttnRank": "ctxshaper.stages",
+    "DistractionFilter": "ctxshaper.stages",
     "Embedder": "ctxshaper.reading.embedding",
     "EvidenceFilter": "ctxshaper.stages",
     "GemFilter": "ctxshaper.stages",
     "HeadProfile": "ctxshaper.reading.profile",
     "Pipeline": "ctxshaper.pipelines",
+    "PositionProfile": "ctxshaper.reading.positions",
     "Reader": "ctxshaper.reading.reader",
     "Reading": "ctxshaper.reading.reading",
     "Recipe": "ctxshaper.pipelines",
 }
 
 __all__ = [
+    "Abstention",
+    "AttnRank",
     "Budget",
     "Context",
     "CtxshaperError",
+    "DistractionFilter",
     "Dropped",
     "Embedder",
     "EvidenceFilter",
@@ -53,6 +62,7 @@ __all__ = [
     "ModelError",
     "Passage",
     "Pipeline",
+    "PositionProfile",
     "Reader",
     "Reading",
     "Recipe",

@@ -13,6 +13,7 @@ from ctxshaper.context import Budget, Context, Passage, Rendering, TokenCounter
 from ctxshaper.errors import InvalidInputError
 from ctxshaper.pipelines.budget import FitBudget
 from ctxshaper.pipelines.recipes import Recipe
+from ctxshaper.reading.abstention import Abstention
 from ctxshaper.reading.embedding import Embedder
 from ctxshaper.reading.reader import Reader
 from ctxshaper.reading.tokenization import token_counter
@@ -23,7 +24,7 @@ OnError = Literal["raise", "skip"]
 Passages = Iterable[Passage | str]
 
 # What stages may need and a pipeline makes for all of them together.
-_MAKERS: dict[str, Callable[[], Any]] = {"reader": Reader, "embedder": Embedder}
+_MAKERS: dict[str, Callable[[], Any]] = {"reader": Reader, "embedder": Embedder, "abstention": Abstention}
 
 
 class Pipeline:

@@ -51,7 +51,12 @@ class Encoder:
 
     def markup(self, text: str) -> list[int]:
         """Tokens of the project's own prompt text, in which special tokens count as such."""
-        return list(self._markup.encode(text, add_special_tokens=False).ids)
+        return self.markup_offsets(text)[0]
+
+    def markup_offsets(self, text: str) -> tuple[list[int], NDArray[np.int64]]:
+        """The same, with [n, 2] character offsets, half-open: where a word of a prompt's frame begins in tokens."""
+        encoding = self._markup.encode(text, add_special_tokens=False)
+        return list(encoding.ids), np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
 
     def data(self, text: str) -> tuple[list[int], NDArray[np.int64]]:
         """Tokens of somebody's text.

@@ -23,7 +23,7 @@ from ctxshaper.stages.selection import Candidate, Unit, select, units_of
 ATTENTION_WEIGHTS = (1.0, 1.0, 0.0, 0.0)
 FUSED_WEIGHTS = (0.5, 0.6, 0.35, 0.45)
 # Best units that join the query for the second look, and the share of the second look in the score.
-_HOP_UNITS, _HOP_SHARE = 2, 0.5
+_HOP_UNITS, _HOP_SHARE = 2, 0.2
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,95 @@
+"""`ctxshaper mine-distractors`: finds or writes passages that would mislead, for fine-tuning and evaluation."""
+
+from __future__ import annotations
+
+import json
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.progress import track
+
+from ctxshaper.context import Passage
+from ctxshaper.errors import InvalidInputError
+
+
+def mine_distractors(
+    questions: Annotated[Path, typer.Argument(help="JSON lines with question and answers.")],
+    out: Annotated[Path, typer.Argument(help="JSON lines; a run that was cut off goes on where it stopped.")],
+    corpus: Annotated[
+        Path | None, typer.Option(help="JSON lines with text, and title and id if there are; needed to retrieve.")
+    ] = None,
+    skew: Annotated[
+        Literal["standard", "sub", "proj"], typer.Option(help="How the query turns away from the answer.")
+    ] = "sub",
+    weight: Annotated[float, typer.Option(min=0.0, help="Lambda of the skew.")] = 1.0,
+    count: Annotated[int, typer.Option(min=1, help="Retrieved distractors per question.")] = 5,
+    pool: Annotated[int, typer.Option(min=1, help="Hits that are looked at.")] = 20,
+    rerank: Annotated[bool, typer.Option(help="Order the hits by the reader's attention.")] = False,
+    generator: Annotated[
+        str | None, typer.Option(help="A local model that writes distractors of four kinds; none if left out.")
+    ] = None,
+) -> None:
+    """Mine hard distractors: passages near a question that do not answer it."""
+    from ctxshaper.evaluation.mining import WAYS, CorpusIndex, MinedFile, retrieved, written
+    from ctxshaper.reading.reader import Reader
+
+    if corpus is None and generator is None:
+        raise InvalidInputError("nothing to mine from: pass --corpus to retrieve, --generator to write, or both")
+    asked = [(str(e["question"]), _answers(e, questions)) for e in _lines(questions, "question", "answers")]
+    console = Console(stderr=True)
+    file = MinedFile(out)
+    done = file.done()
+    left = [(question, answers) for question, answers in asked if question not in done]
+    if done:
+        console.print(f"{len(asked) - len(left)} of {len(asked)} questions are already in {out}")
+    index = None
+    if corpus is not None and left:
+        index = CorpusIndex(
+            [
+                Passage(str(e["text"]), id=None if e.get("id") is None else str(e["id"]), metadata=_title(e))
+                for e in _lines(corpus, "text")
+            ]
+        )
+    reader = Reader() if rerank else None
+    writer = import_module("ctxshaper.generators").LocalGenerator(generator) if generator and left else None
+    total = 0
+    for question, answers in track(left, "Mining", console=console):
+        found = []
+        if index is not None:
+            order = None if reader is None else lambda q, p: list(reader.read(q, p).passage_scores())
+            found += retrieved(index, question, answers, skew=skew, weight=weight, count=count, pool=pool, rerank=order)
+        if writer is not None:
+            found += [d for way in WAYS if (d := written(writer, question, answers, way)) is not None]
+        file.add(question, found)
+        total += len(found)
+    console.print(f"{total} distractors for {len(left)} questions written to {out}")
+
+
+def _title(entry: dict[str, Any]) -> dict[str, Any]:
+    return {"title": entry["title"]} if entry.get("title") else {}
+
+
+def _answers(entry: dict[str, Any], path: Path) -> tuple[str, ...]:
+    answers = entry["answers"]
+    if not isinstance(answers, list) or not answers or not all(isinstance(a, str) for a in answers):
+        raise InvalidInputError(f"{path}: answers must be a list of texts, but one question has {answers!r:.80}")
+    return tuple(answers)
+
+
+def _lines(path: Path, *needed: str) -> list[dict[str, Any]]:
+    """Entries of a JSON-lines file that hold what is needed."""
+    entries = []
+    try:
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+            if line.strip():
+                entry = json.loads(line)
+                missing = [name for name in needed if not isinstance(entry, dict) or name not in entry]
+                if missing:
+                    raise InvalidInputError(f"{path}, line {number}: no {' and '.join(missing)}")
+                entries.append(entry)
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InvalidInputError(f"{path} cannot be read as JSON lines: {error}") from error
+    return entries

@@ -1,0 +1,1 @@
+"""Measuring: data sets, metrics, calibration, profiles of generators."""
