@@ -9,9 +9,12 @@ import pytest
 import ctxshaper
 
 PUBLIC = [
+    "Abstention",
+    "AttnRank",
     "Budget",
     "Context",
     "CtxshaperError",
+    "DistractionFilter",
     "Dropped",
     "Embedder",
     "EvidenceFilter",
@@ -22,6 +25,7 @@ PUBLIC = [
     "ModelError",
     "Passage",
     "Pipeline",
+    "PositionProfile",
     "Reader",
     "Reading",
     "Recipe",

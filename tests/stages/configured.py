@@ -1,6 +1,6 @@
 """One list of configured stages, crossed by the tests with every way of running them."""
 
-from ctxshaper.stages import STAGES, EvidenceFilter, GemFilter, Stage
+from ctxshaper.stages import STAGES, AttnRank, DistractionFilter, EvidenceFilter, GemFilter, Stage
 
 CONFIGURED: list[Stage] = [
     EvidenceFilter(),
@@ -11,6 +11,10 @@ CONFIGURED: list[Stage] = [
     GemFilter(k=10),
     GemFilter(unit="sentence"),
     GemFilter(unit="block", reading="independent"),
+    AttnRank(preset="edges"),
+    AttnRank(preset="best_last"),
+    DistractionFilter(keep=1, when_ignored="use"),
+    DistractionFilter(keep=1, action="demote", when_ignored="use"),
 ]
 
 assert {type(stage) for stage in CONFIGURED} == set(STAGES.values()), "a stage is missing from the list"

@@ -5,16 +5,23 @@ import asyncio
 import pytest
 
 from ctxshaper import Passage, Pipeline
+from ctxshaper.reading.abstention import Abstention
 from ctxshaper.stages.base import gaps
 from tests.stages.configured import CONFIGURED
 
 QUERY = "Who designed the bridge?"
+pytestmark = pytest.mark.filterwarnings("ignore:.*abstain")
 every_stage = pytest.mark.parametrize("stage", CONFIGURED, ids=repr)
 
 
+@pytest.fixture(scope="module")
+def abstention():
+    return Abstention()
+
+
 @pytest.fixture
-def pipeline(stage, reader, embedder):
-    return Pipeline([stage], reader=reader, embedder=embedder)
+def pipeline(stage, reader, embedder, abstention):
+    return Pipeline([stage.bind(abstention=abstention)], reader=reader, embedder=embedder)
 
 
 def facts(context):
