@@ -175,7 +175,8 @@ def attention_mass(
             q, k_pages, tiled(k_pages, block, block_d) if bulk else k_pages, page_ids, page_lengths, lse, weights,
             cu_rows, cu_pages, parts, active, rows, pages, slots, total_slots, each, scale,
             0.0 if softcap is None else softcap, q.stride(0), q.stride(1), *k_pages.stride()[:3], H=heads,
-            KV=kv_heads, D=dim, BLOCK_D=block_d, BATCHED=offsets is not None, HAS_CAP=softcap is not None, BLOCK_R=block_r, BLOCK_N=block,
+            KV=kv_heads, D=dim, BLOCK_D=block_d, BATCHED=offsets is not None, HAS_CAP=softcap is not None,
+            BLOCK_R=block_r, BLOCK_N=block,
             BULK=bulk, ROW_TILES=row_tiles, **launch.options,
         )  # fmt: skip
         _sum[(triton.cdiv(pages * slots, 512), requests)](

@@ -276,7 +276,8 @@ def query_attention(
             tiled(v_pages, block, block_d) if launch.bulk and need_output else v_pages,
             page_ids, page_lengths, cu_rows, cu_pages, part_out, part_lse, rows, pages, scale,
             cap, q.stride(0), q.stride(1), *k_pages.stride()[:3], *v_pages.stride()[:3],
-            total_rows, slots, SPLITS=splits, BLOCK_M=block_m, BLOCK_N=block, NEED_OUT=need_output, BULK=launch.bulk, **shared,
+            total_rows, slots, SPLITS=splits, BLOCK_M=block_m, BLOCK_N=block, NEED_OUT=need_output,
+            BULK=launch.bulk, **shared,
             **launch.options,
         )  # fmt: skip
         _merge[(rows * heads, requests)](
