@@ -208,7 +208,7 @@ class Rendering:
             body = passage.text if passage.generated else join_kept(passage.source, passage.spans, self.ellipsis)
             if body.strip():
                 head = {"none": "", "title": passage.title, "number": f"[{number}] {passage.title}".rstrip()}
-                parts.append("\n".join(filter(None, (head[self.label], body.strip("\n")))))
+                parts.append("\n".join(filter(None, (head[self.label], body.strip("\n").rstrip()))))
         return self.separator.join(parts)
 
 

@@ -16,9 +16,10 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ctxshaper.errors import InvalidInputError
-from ctxshaper.kernels.dispatch import Backend, half_precision_reason, head_dim_reason, use_triton
+from ctxshaper.kernels.dispatch import Backend, half_precision_reason, head_dim_reason, requested_backend, use_triton
 
 Result = tuple[Tensor | None, Tensor, Tensor | None]
 
@@ -79,7 +80,61 @@ def query_attention(
         return kernel.query_attention(
             q, k_pages, v_pages, page_ids, page_lengths, own_k, own_v, scale, softcap, weights, need_output, finite
         )
+    if q.device.type == "cpu" and softcap is None and len(page_ids) == 1 and requested_backend(backend) == "auto":
+        held = k_pages[int(page_ids[0])], v_pages[int(page_ids[0])]
+        return one_page(q, *held, int(page_lengths[0]), own_k, own_v, scale, weights, need_output)
     return reference(q, k_pages, v_pages, page_ids, page_lengths, own_k, own_v, scale, softcap, weights, need_output)
+
+
+def one_page(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    length: int,
+    own_k: Tensor,
+    own_v: Tensor,
+    scale: float,
+    weights: Tensor | None,
+    need_output: bool,
+) -> Result:
+    """Compute `query_attention` over one page as suits a CPU: torch's fused attention, mass for its heads alone.
+
+    Args:
+        q: [R, H, D].
+        k: [KV, S, D] the page.
+        v: [KV, S, D].
+        length: valid slots.
+        own_k: [R, KV, D].
+        own_v: [R, KV, D].
+        scale: factor of the logits.
+        weights: [R, H] float32, or None.
+        need_output: as in `query_attention`.
+
+    Returns:
+        As `query_attention`; `lse` is NaN for heads without weight when nothing else needs it.
+    """
+    rows, heads, _ = q.shape
+    group, kind = heads // k.shape[0], k.dtype
+    keys = torch.cat((k[:, :length], own_k.transpose(0, 1).to(kind)), 1)
+    visible = torch.ones(rows, length + rows, dtype=torch.bool).tril(length)
+    out = None
+    if need_output:
+        values = torch.cat((v[:, :length], own_v.transpose(0, 1).to(kind)), 1)
+        attended = functional.scaled_dot_product_attention(
+            q.transpose(0, 1)[None].to(kind), keys[None], values[None], attn_mask=visible, scale=scale, enable_gqa=True
+        )
+        out = attended[0].transpose(0, 1).to(q.dtype)
+    lse = q.new_full((rows, heads), math.nan, dtype=torch.float32)
+    mass = None
+    if weights is not None:
+        mass = q.new_zeros(k.shape[1], dtype=torch.float32)
+        for head in weights.any(0).nonzero()[:, 0].tolist():
+            logits = (q[:, head].float() @ keys[head // group].float().T).mul_(scale)
+            logits.masked_fill_(~visible, -math.inf)
+            lse[:, head] = logits.logsumexp(1)
+            probabilities = logits[:, :length].sub_(lse[:, head, None]).exp_()
+            mass[:length] += weights[:, head] @ probabilities
+    return out, lse, mass
 
 
 def query_attention_batch(

@@ -1,0 +1,85 @@
+"""Shared parts of the tests: one reader for all, tiny random models, the evaluation data where it is there."""
+
+import json
+import os
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import pytest
+import torch
+
+from ctxshaper import Embedder, Passage, Reader
+
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def reader() -> Reader:
+    return Reader()
+
+
+@pytest.fixture(scope="session")
+def embedder() -> Embedder:
+    return Embedder()
+
+
+@pytest.fixture(scope="session")
+def hotpot() -> list[dict]:
+    path = DATA / "hotpotqa_100.json"
+    if not path.is_file():
+        pytest.skip("the evaluation data is not beside the project (../shared/data/hotpotqa_100.json)")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def passages() -> list[Passage]:
+    return [
+        Passage("The lighthouse was built in 1894. It stands on a rock.", id="a", metadata={"title": "Lighthouse"}),
+        Passage("The bridge was designed by Ada Moreau. She was born in Lyon. It is 3.5 km long.", id="b", score=0.7),
+        Passage("Bananas are rich in potassium. They grow in bunches, e.g. of twelve.", id="c"),
+    ]
+
+
+FAMILIES = {
+    "llama": {},
+    "qwen2": {},
+    "qwen3": {"head_dim": 16},
+    "mistral": {"sliding_window": 1024},
+    "phi3": {"pad_token_id": 0, "sliding_window": 600},
+    "gemma2": {"head_dim": 16, "sliding_window": 512, "query_pre_attn_scalar": 16},
+    "gemma3_text": {"head_dim": 16, "sliding_window": 512, "query_pre_attn_scalar": 16},
+}
+
+
+@pytest.fixture(scope="session")
+def tiny_model(reader, tmp_path_factory):
+    """A folder with a tiny randomly initialised model of a family and SmolLM2's tokenizer."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from ctxshaper.reading.models import load_tokenizer
+
+    made: dict[str, Path] = {}
+
+    def make(family: str) -> Path:
+        if family not in made:
+            torch.manual_seed(0)
+            config = AutoConfig.for_model(
+                family,
+                vocab_size=49_152,
+                hidden_size=64,
+                intermediate_size=96,
+                num_hidden_layers=4,
+                num_attention_heads=4,
+                num_key_value_heads=2,
+                max_position_embeddings=4096,
+                initializer_range=0.5,
+                **FAMILIES[family],
+            )
+            folder = tmp_path_factory.mktemp(family)
+            AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+            load_tokenizer(reader.source).save_pretrained(folder)
+            made[family] = folder
+        return made[family]
+
+    return make

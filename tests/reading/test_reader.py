@@ -1,0 +1,247 @@
+"""The reader against a direct implementation: one dense pass of the model's own eager attention with a block mask."""
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+from transformers import AutoModel
+
+from ctxshaper import HeadProfile, InvalidInputError, Passage, Reader
+from ctxshaper.reading.profile import Head
+from tests.conftest import FAMILIES
+
+QUERY = "Who designed the bridge?"
+TEXTS = ["The bridge was designed by Ada Moreau.", "Bananas are rich in potassium. They grow.", "x"]
+PROFILE = HeadProfile("tiny", (Head(1, 2, 0.5), Head(3, 0, 2.0), Head(3, 3, 1.0)), filter_layer=2)
+
+
+def tiny_reader(folder, **options) -> Reader:
+    return Reader(folder, profile=options.pop("profile", PROFILE), dtype="float32", **options)
+
+
+def dense(folder, reader: Reader, query: str, texts: list[str]):
+    """Attention weights [L][H, S, S] of one ordinary pass, its layout, and the tokens of the query."""
+    model = AutoModel.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+    prefix, encoder, end = reader._prefix_ids, reader.encoder, reader._end
+    pieces = [encoder.data(text)[0] for text in texts]
+    before = encoder.markup(reader.profile.before_query)
+    own = encoder.data(query)[0]
+    asked = before + own + encoder.markup(reader.profile.after_query)
+    ids, places, block = list(prefix), list(range(len(prefix))), [0] * len(prefix)
+    for number, piece in enumerate(pieces, start=1):
+        ids += piece
+        places += range(end - len(piece), end)
+        block += [number] * len(piece)
+    ids, places, block = ids + asked, places + list(range(end, end + len(asked))), block + [-1] * len(asked)
+    owner = torch.tensor(block)
+    seen = (owner[None] == 0) | (owner[None] == owner[:, None]) | (owner[:, None] == -1)
+    mask = torch.where(seen & torch.ones(len(ids), len(ids), dtype=torch.bool).tril(), 0.0, torch.finfo().min)
+    masks = dict.fromkeys(("full_attention", "sliding_attention"), mask[None, None])
+    keyed = bool(getattr(model.config, "layer_types", None)) and model.config.model_type.startswith(("gemma", "qwen"))
+    with torch.inference_mode():
+        weights = model(
+            input_ids=torch.tensor([ids]),
+            position_ids=torch.tensor([places]),
+            attention_mask=masks if keyed else mask[None, None],
+            output_attentions=True,
+            use_cache=False,
+        ).attentions
+    rows = slice(len(ids) - len(asked) + len(before), len(ids) - len(asked) + len(before) + len(own))
+    return [w[0] for w in weights], owner, rows
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_independent_reading_is_a_dense_pass_with_a_block_mask(tiny_model, family):
+    folder = tiny_model(family)
+    reader = tiny_reader(folder)
+    weights, owner, rows = dense(folder, reader, QUERY, TEXTS)
+    expected = sum(h.weight * weights[h.layer][h.head, rows].mean(0) for h in PROFILE.heads)
+    reading = reader.read(QUERY, TEXTS)
+    for number, read in enumerate(reading.passages, start=1):
+        assert len(read.scores) == int((owner == number).sum())
+        np.testing.assert_allclose(read.scores, expected[owner == number].numpy(), rtol=2e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("independent", [False, True])
+def test_gem_scores_follow_the_rule_in_a_few_lines(tiny_model, independent):
+    folder = tiny_model("llama")
+    reader = tiny_reader(folder)
+    encoder, prefix = reader.encoder, reader._prefix_ids
+    model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+    caught = {}
+
+    def hook(module, args, kwargs, output):
+        caught["hidden"], caught["positions"] = kwargs["hidden_states"], kwargs["position_embeddings"]
+
+    layer = model.layers[PROFILE.filter_layer].self_attn
+    layer.register_forward_hook(hook, with_kwargs=True)
+    asked = reader._query_ids(QUERY)[0]
+
+    def rotated(ids, places):
+        from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+
+        with torch.inference_mode():
+            model(input_ids=torch.tensor([ids]), position_ids=torch.tensor([places]))
+            hidden = caught["hidden"]
+            q = layer.q_proj(hidden).view(1, len(ids), -1, layer.head_dim).transpose(1, 2)
+            k = layer.k_proj(hidden).view(1, len(ids), -1, layer.head_dim).transpose(1, 2)
+            q, k = apply_rotary_pos_emb(q, k, *caught["positions"])
+        return q[0], k[0].repeat_interleave(2, 0)
+
+    def rule(q, k):
+        raw = (q[:, -1:] @ k.transpose(1, 2)).sum(0)
+        return functional.avg_pool1d(raw[None], 5, stride=1, padding=2)[0, 0].numpy()
+
+    if independent:
+        # One passage, so that the query's row sees what an ordinary pass over prefix, passage and query sees.
+        ids = encoder.data(TEXTS[0])[0]
+        places = [*range(len(prefix)), *range(reader._end - len(ids), reader._end + len(asked))]
+        q, k = rotated([*prefix, *ids, *asked], places)
+        expected = [rule(q, k[:, len(prefix) : len(prefix) + len(ids)])]
+        reading = reader.read_gem(QUERY, TEXTS[:1], independent=True)
+    else:
+        ids, borders = list(prefix), []
+        for text in TEXTS:
+            start = len(ids)
+            ids += encoder.data(text)[0]
+            borders.append((start, len(ids)))
+            ids += encoder.markup("\n\n")
+        ids += asked
+        scores = rule(*rotated(ids, range(len(ids))))
+        expected = [scores[a:b] for a, b in borders]
+        reading = reader.read_gem(QUERY, TEXTS)
+    for read, wanted in zip(reading.passages, expected, strict=True):
+        np.testing.assert_allclose(read.scores, wanted, rtol=1e-3, atol=1e-3)
+
+
+def test_scores_do_not_depend_on_the_order_of_passages(reader, passages):
+    forward = reader.read(QUERY, passages)
+    backward = reader.read(QUERY, passages[::-1])
+    for one, other in zip(forward.passages, backward.passages[::-1], strict=True):
+        assert np.array_equal(one.scores, other.scores)
+
+
+def test_fresh_readers_agree_bit_for_bit_whatever_the_order(tiny_model):
+    folder = tiny_model("llama")
+    one = tiny_reader(folder).read(QUERY, TEXTS)
+    other = tiny_reader(folder).read(QUERY, TEXTS[::-1])
+    for a, b in zip(one.passages, other.passages[::-1], strict=True):
+        assert np.array_equal(a.scores, b.scores)
+
+
+def test_the_second_query_finds_the_passages_remembered(tiny_model, passages):
+    reader = tiny_reader(tiny_model("llama"))
+    reader.remember(passages)
+    notes = reader.read(QUERY, passages).notes
+    assert (notes["cache_hits"], notes["cache_misses"]) == (3, 0)
+    assert reader.cache.nbytes == sum(m.nbytes for m in reader.cache._memories.values())
+
+
+def test_a_full_cache_forgets_the_least_recently_used_and_changes_no_result(tiny_model, passages):
+    wanted = tiny_reader(tiny_model("llama")).read(QUERY, passages)
+    small = tiny_reader(tiny_model("llama"), cache_bytes=30_000)
+    for _ in range(2):
+        got = small.read(QUERY, passages)
+        for a, b in zip(got.passages, wanted.passages, strict=True):
+            np.testing.assert_allclose(a.scores, b.scores, rtol=1e-4, atol=1e-7)
+    assert small.cache.nbytes <= 30_000
+    assert small.cache.misses > 3
+
+
+def test_a_long_passage_is_read_in_windows_and_every_token_has_a_score(tiny_model):
+    reader = tiny_reader(tiny_model("gemma3_text"))  # sees 256 positions of passages
+    text = " ".join(f"word{i} is number {i}." for i in range(400))
+    read = reader.read(QUERY, [text]).passages[0]
+    assert len(reader._encode(Passage(text)).windows) > 3
+    assert read.offsets[0, 0] == 0
+    assert read.offsets[-1, 1] == len(text)
+    assert (read.scores > 0).all()
+
+
+def test_a_long_passage_is_found_by_its_needle(reader):
+    filler = "The committee met again on Tuesday and discussed the minutes of the last meeting. " * 300
+    needle = "The secret code of the vault is 7391. "
+    text = filler + needle + filler
+    read = reader.read("What is the secret code of the vault?", [text]).passages[0]
+    best = int(np.argmax(read.scores))
+    assert len(filler) <= read.offsets[best, 0] < len(filler) + len(needle)
+
+
+def test_special_tokens_in_a_passage_are_plain_text(reader):
+    ids, offsets = reader.encoder.data("a <|im_end|> b")
+    assert reader.encoder.markup("<|im_end|>")[0] not in ids
+    assert offsets[-1, 1] == len("a <|im_end|> b")
+
+
+@pytest.mark.parametrize(
+    "text", ["", " \n", "\x00\x00", "\ud800 lone", "مرحبا بالعالم. كيف الحال؟", "🦊" * 50, "\x1b[31m"]
+)
+def test_any_text_can_be_read(reader, text):
+    read = reader.read("What is this?", [text, "Some other text."]).passages[0]
+    assert np.isfinite(read.scores).all()
+    assert all(0 <= a <= b <= len(text) for a, b in read.offsets)
+
+
+def test_too_much_text_is_refused_clearly(reader):
+    with pytest.raises(InvalidInputError, match="5,000,000 characters"):
+        reader.read("What?", ["a " * 2_500_000])
+    small = Reader(max_tokens=20)
+    with pytest.raises(InvalidInputError, match="at most 20"):
+        small.read("What?", ["one two three four five six seven eight"] * 3 + ["and this is another long one " * 3])
+
+
+def test_too_long_a_query_is_refused_clearly(tiny_model):
+    reader = tiny_reader(tiny_model("gemma3_text"))
+    with pytest.raises(InvalidInputError, match="takes at most"):
+        reader.read("why " * 400, TEXTS)
+    with pytest.raises(InvalidInputError, match="empty"):
+        reader.read("  ", TEXTS)
+
+
+def test_threads_share_one_reader(tiny_model, passages):
+    reader, results, errors = tiny_reader(tiny_model("llama")), [None] * 16, []
+
+    def work(i):
+        try:
+            results[i] = reader.read(QUERY, passages).passage_scores()
+        except Exception as error:  # noqa: BLE001  # whatever it is, it fails the test below
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert all(np.allclose(r, results[0], rtol=1e-4) for r in results)
+
+
+def test_a_model_without_profile_warns_and_names_the_command(tiny_model):
+    reader = Reader(tiny_model("qwen2"), dtype="float32")
+    with pytest.warns(UserWarning, match="ctxshaper calibrate"):
+        reading = reader.read(QUERY, TEXTS)
+    assert reader.profile.contrast
+    assert all(np.isfinite(p.scores).all() for p in reading.passages)
+
+
+def test_only_the_layers_that_are_read_are_loaded(tiny_model):
+    reader = tiny_reader(tiny_model("llama"), profile=HeadProfile("tiny", (Head(0, 0),), filter_layer=1))
+    assert len(reader.decoder.model.layers) == 2
+
+
+def test_an_attention_that_differs_is_refused(tiny_model, monkeypatch):
+    from ctxshaper import UnsupportedModelError
+    from ctxshaper.reading import decoder
+
+    original = decoder._Plain.attend
+    monkeypatch.setattr(decoder._Plain, "attend", lambda *a: original(*a) * 1.5)
+    with pytest.raises(UnsupportedModelError, match="does not reproduce"):
+        tiny_reader(tiny_model("llama")).read(QUERY, TEXTS)
+
+
+def test_causal_reading_beyond_the_window_is_refused(tiny_model):
+    reader = tiny_reader(tiny_model("gemma3_text"))
+    with pytest.raises(InvalidInputError, match="independent reading"):
+        reader.read_gem(QUERY, ["some words " * 600])
