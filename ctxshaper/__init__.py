@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ctxshaper.context import Budget, Context, Passage, Rendering, Span
 from ctxshaper.errors import (
     CtxshaperError,
+    GeneratorError,
     InvalidInputError,
     MissingDependencyError,
     ModelError,
@@ -19,38 +20,61 @@ from ctxshaper.errors import (
 from ctxshaper.trace import Dropped, StageTrace, Trace
 
 if TYPE_CHECKING:
+    from ctxshaper.generators import (
+        FakeGenerator,
+        Generator,
+        LangChainGenerator,
+        LlamaIndexGenerator,
+        LocalGenerator,
+        OpenAIGenerator,
+    )
     from ctxshaper.pipelines import Pipeline, Recipe
     from ctxshaper.reading.embedding import Embedder
     from ctxshaper.reading.profile import HeadProfile
     from ctxshaper.reading.reader import Reader
     from ctxshaper.reading.reading import Reading
-    from ctxshaper.stages import EvidenceFilter, GemFilter
+    from ctxshaper.stages import S2A, EvidenceFilter, GemFilter
 
 __version__ = "0.1.0"
 
 _LAZY = {
     "Embedder": "ctxshaper.reading.embedding",
     "EvidenceFilter": "ctxshaper.stages",
+    "FakeGenerator": "ctxshaper.generators",
     "GemFilter": "ctxshaper.stages",
+    "Generator": "ctxshaper.generators",
     "HeadProfile": "ctxshaper.reading.profile",
+    "LangChainGenerator": "ctxshaper.generators",
+    "LlamaIndexGenerator": "ctxshaper.generators",
+    "LocalGenerator": "ctxshaper.generators",
+    "OpenAIGenerator": "ctxshaper.generators",
     "Pipeline": "ctxshaper.pipelines",
     "Reader": "ctxshaper.reading.reader",
     "Reading": "ctxshaper.reading.reading",
     "Recipe": "ctxshaper.pipelines",
+    "S2A": "ctxshaper.stages",
 }
 
 __all__ = [
+    "S2A",
     "Budget",
     "Context",
     "CtxshaperError",
     "Dropped",
     "Embedder",
     "EvidenceFilter",
+    "FakeGenerator",
     "GemFilter",
+    "Generator",
+    "GeneratorError",
     "HeadProfile",
     "InvalidInputError",
+    "LangChainGenerator",
+    "LlamaIndexGenerator",
+    "LocalGenerator",
     "MissingDependencyError",
     "ModelError",
+    "OpenAIGenerator",
     "Passage",
     "Pipeline",
     "Reader",

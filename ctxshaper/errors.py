@@ -27,3 +27,7 @@ class UnsupportedModelError(ModelError):
 
 class StageError(CtxshaperError):
     """A stage failed inside a pipeline; the cause is chained."""
+
+
+class GeneratorError(CtxshaperError):
+    """A language model that was asked to write did not: unreachable, refused by its server, or no usable answer."""
