@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol, TypedDict, get_args, runtime_checkable
+from typing import Literal, Protocol, TypedDict, cast, get_args, runtime_checkable
 
 from ctxshaper.errors import InvalidInputError
 
@@ -82,7 +82,7 @@ def as_messages(prompt: Prompt) -> list[Message]:
         return [{"role": "user", "content": prompt}]
     if not isinstance(prompt, Sequence) or not prompt:
         raise InvalidInputError(f"a prompt must be a str or at least one message, but got {prompt!r:.80}")
-    messages: list[Message] = list(prompt)
+    messages = list(cast("Sequence[Message]", prompt))
     for message in messages:
         if (
             not isinstance(message, Mapping)

@@ -3,8 +3,9 @@
 from ctxshaper.stages.base import Log, Stage
 from ctxshaper.stages.evidence_filter import EvidenceFilter
 from ctxshaper.stages.gem_filter import GemFilter
+from ctxshaper.stages.s2a import S2A, ShapedQuery
 
 # What recipes can name, and what the tests cross with everything.
-STAGES: dict[str, type[Stage]] = {stage.__name__: stage for stage in (EvidenceFilter, GemFilter)}
+STAGES: dict[str, type[Stage]] = {stage.__name__: stage for stage in (EvidenceFilter, GemFilter, S2A)}
 
-__all__ = ["STAGES", "EvidenceFilter", "GemFilter", "Log", "Stage"]
+__all__ = ["S2A", "STAGES", "EvidenceFilter", "GemFilter", "Log", "ShapedQuery", "Stage"]

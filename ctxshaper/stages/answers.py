@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from ctxshaper.reading.segments import sentences
 
 # A label at the start of a line, with whatever decoration and hints models put around it.
 _LABEL = re.compile(
@@ -27,10 +30,14 @@ _REFUSAL = re.compile(
     re.IGNORECASE,
 )
 _PREFACE = re.compile(
-    r"\W*(?:sure|certainly|of course|okay|ok|absolutely|here (?:is|are|'s|’s)|below is|the (?:rewritten|cleaned))\b[^\n]*:"
-    r"[ \t*]*\n",
+    r"\W*(?:sure|certainly|of course|okay|ok|absolutely|here (?:is|are|'s|’s)|below is|the (?:rewritten|cleaned))\b"
+    r"[^\n]*:[ \t*]*\n",
     re.IGNORECASE,
 )
+
+_LIST_MARK = re.compile(r"^\s*(?:[-*•>]+|\[?\d{1,2}[.)\]])\s+")
+# An answer much longer than what was to be copied is a model that has run away.
+_RUNAWAY = (4, 2000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +91,45 @@ def parse(text: str) -> Answer:
         labelled=any(f["context"] for f in fields),
         finished=last and bool(question),
     )
+
+
+def unusable(answer: Answer, text: str, size: int) -> str:
+    """Why an answer cannot be used at all; empty if it can.
+
+    Args:
+        answer: what `parse` made of the text.
+        text: the answer itself.
+        size: characters of what was to be copied.
+    """
+    factor, slack = _RUNAWAY
+    if not text.strip():
+        return "the language model's answer is empty"
+    if answer.refused:
+        return "the language model refused"
+    if len(text) > factor * size + slack:
+        return f"the answer has {len(text)} characters, for a text of {size}"
+    if not answer.context and not answer.labelled and not answer.question:
+        return "the language model's answer holds no context"
+    return ""
+
+
+def written(answer: Answer) -> list[str]:
+    """The sentences of an answer's context: no list marks, each once, the last only if it is whole."""
+    texts = [_LIST_MARK.sub("", answer.context[s.start : s.end]).strip() for s in sentences(answer.context)]
+    texts = list(dict.fromkeys(t for t in texts if re.search(r"\w", t)))
+    # An answer that ran into its limit breaks off, perhaps within a number.
+    if texts and not answer.finished and not re.search(r"[.!?。！？…।؟|][\W_]*$", texts[-1]) and len(texts) > 1:
+        texts.pop()
+    return texts
+
+
+def join(texts: Sequence[str]) -> str:
+    """Sentences as one text."""
+    joined = ""
+    for text in texts:
+        # Scripts without spaces between sentences keep none.
+        joined += text if not joined or joined[-1] in "。！？" else f" {text}"
+    return joined
 
 
 def _field(text: str, fields: list[re.Match[str]], index: int) -> str:

@@ -18,33 +18,44 @@ _TOKEN = re.compile(
     r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[$€£¥]?\d+(?:[.,:/]\d+)*%?|[^\W\d_]+(?:['’.-][^\W\d_]+)*|[^\W_]+"
 )
 _CLAUSE = re.compile(r"[,;:()—–。，；：]|\s-\s")
-_FUNCTION = frozenset(
+
+
+def _set(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
+_FUNCTION = _set(
     "a an the of and or to in on at by for with from as is are was were be been being it its this that these those he "
     "she they his her their them him i you we who which what when where whose do does did has have had will would can "
     "also then there so if but into than about after before over under between during up out more most one such der "
-    "die das und ist im in zu den le la les et est une un du el los las y es una".split()
+    "die das und ist im in zu den le la les et est une un du el los las y es una"
 )
-_CONNECTIVES = frozenset(
+_CONNECTIVES = _set(
     "additionally however moreover furthermore therefore thus finally firstly first second overall meanwhile today "
-    "later because while although since according both each every all some many his her our your my".split()
+    "later because while although since according both each every all some many his her our your my"
 )
-# What turns a statement over, or takes it back to a mere claim: dropping it changes the statement as much as adding.
-_POLARITY = frozenset(
+# What turns a statement over, or makes it a mere claim: to drop it changes as much as to add it.
+_POLARITY = _set(
     "not no never none nobody nothing neither nor without cannot hardly few unlikely false untrue incorrect deny denies "
-    "denied except unless nicht kein keine keinen nie ohne ne pas jamais sans nunca sin 不 没 沒 無 无 非 未 ない ません "
-    "may might could should allegedly reportedly supposedly perhaps possibly probably claimed claims rumored "
-    "rumoured".split()
+    "denied except unless think thinks thought believe believes believed guess suspect suspects suspected suppose "
+    "assume assumed seem seems maybe apparently may might could should allegedly reportedly supposedly perhaps "
+    "possibly probably claimed claims rumored rumoured "
+    "nicht kein keine keinen nie ohne ne pas jamais sans nunca sin 不 没 沒 無 无 非 未"
 )
-_NUMBER_WORDS = frozenset(
+_NUMBER_WORDS = _set(
     "zero two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
     "eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million billion dozen "
-    "half third quarter twice double triple once".split()
+    "half third quarter twice double triple once"
 )
+# Small words that turn a comparison or an order of time around.
+_COMPARING = _set("before after more less fewer most least above below over under first last only")
 # Share of a sentence's content words, and of its word pairs, that must be found in the source in their order;
 # with an embedder, a close sentence may be worded more freely.
-_CONTENT, _PAIRS = 0.7, 0.35
-_FREE_CONTENT, _FREE_PAIRS, _CLOSE = 0.5, 0.2, 0.8
+_CONTENT, _PAIRS = 0.8, 0.35
+_FREE_CONTENT, _FREE_PAIRS, _CLOSE = 0.6, 0.25, 0.85
 _CANDIDATES, _FUSED = 5, 3
+# Sentences may be strung together, but only whole: halves of two make a statement that nobody made.
+_WHOLE = 0.7
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,34 +178,46 @@ class Source:
             chosen.append(best)
             matches.remove(best)
             missing -= {i for a, _, n in best[1] for i in range(a, a + n)}
+        if len(chosen) > 1 and any(self._share_of(index, blocks) < _WHOLE for index, blocks in chosen):
+            return chosen[:1]
         return chosen
+
+    def _share_of(self, index: int, blocks: Sequence[tuple[int, int, int]]) -> float:
+        """Share of a source sentence's content words that are matched."""
+        words = self._words[index].words
+        matched = {i for _, b, n in blocks for i in range(b, b + n)}
+        content = [i for i, word in enumerate(words) if word not in _FUNCTION]
+        return sum(i in matched for i in content) / max(1, len(content))
 
     def _contradiction(self, words: _Words, aligned: Sequence[tuple[int, list[tuple[int, int, int]]]]) -> str:
         """What the sentence says that the aligned sentences do not, or leaves out that turns them over."""
-        there: set[str] = set(self.known).union(*(self._bags[s] for s, _ in aligned))
+        matched = {i for _, blocks in aligned for a, _, n in blocks for i in range(a, a + n)}
         for i, (word, raw) in enumerate(zip(words.words, words.raw, strict=True)):
-            if word in there:
-                if _is_number(word) and not self._same_unit(words, i, aligned):
+            number = _is_number(word)
+            # In order: that all the names stand somewhere does not say who beat whom.
+            if i in matched or (word in self.known and not number):
+                if number and not self._same_unit(words, i, aligned):
                     return f"the number {raw!r} has another unit in the source"
-                continue
-            if _is_number(word):
-                return f"the number {raw!r} is not in the source"
-            name = raw[0].isupper() and (i > 0 or word not in _FUNCTION | _CONNECTIVES)
-            if name and word not in _FUNCTION and word.removesuffix("'s") not in there:
-                return f"the name {raw!r} is not in the source"
+            elif number:
+                return f"the number {raw!r} is not there in the source"
+            elif word in _COMPARING:
+                return f"{raw!r} is not there in the source"
+            elif raw[0].isupper() and word not in (_FUNCTION if i else _FUNCTION | _CONNECTIVES):
+                return f"the name {raw!r} is not there in the source"
         said = sum(map(_turns, words.words))
         meant = sum(self._turns_in_clauses(s, blocks) for s, blocks in aligned)
         return "" if said == meant else f"{said} negations or hedges, but {meant} in the source"
 
-    def _same_unit(
-        self, words: _Words, place: int, aligned: Sequence[tuple[int, list[tuple[int, int, int]]]]
-    ) -> bool:
+    def _same_unit(self, words: _Words, place: int, aligned: Sequence[tuple[int, list[tuple[int, int, int]]]]) -> bool:
         """Whether a short word right behind a number, likely its unit, stands behind that number in the source too."""
         after = words.words[place + 1] if place + 1 < len(words.words) else ""
-        if not after or len(after) > 3 and after not in _NUMBER_WORDS or after in _FUNCTION or not after.isalpha():
+        long = len(after) > 3 and after not in _NUMBER_WORDS
+        if not after.isalpha() or long or after in _FUNCTION:
             return True
         number = words.words[place]
-        return any((number, after) in zip(w.words, w.words[1:], strict=False) for w in (self._words[s] for s, _ in aligned))
+        return any(
+            (number, after) in zip(w.words, w.words[1:], strict=False) for w in (self._words[s] for s, _ in aligned)
+        )
 
     def _turns_in_clauses(self, index: int, blocks: Sequence[tuple[int, int, int]]) -> int:
         """Negations and hedges in the clauses of a sentence that hold matched words, and in those between them."""
@@ -218,6 +241,11 @@ class Source:
     def _closeness(self, sentence: str, spans: Sequence[Span], embedder: Embedder) -> float:
         text = " ".join(self.text[s.start : s.end] for s in spans)
         return float(embedder.similarity(sentence, [text])[0])
+
+
+def numbers(text: str) -> frozenset[str]:
+    """The numbers of a text, in digits or words."""
+    return frozenset(word for word in _Words.of(text).words if _is_number(word))
 
 
 def _norm(raw: str) -> str:
