@@ -72,7 +72,9 @@ def run(generator: Generator, items: list[dict[str, Any]]) -> dict[str, dict[str
 def show(title: str, rates: dict[str, dict[str, float]]) -> None:
     """Print one table."""
     columns = ("gone", "question", "facts", "all")
-    print(f"\n{title}\n{'':20} {'n':>3} | {'S2A: gone  question facts  all':36} | unchecked: gone question facts all | s | same")
+    print(
+        f"\n{title}\n{'':20} {'n':>3} | {'S2A: gone  question facts  all':36} | unchecked: gone question facts all | s | same"
+    )
     for kind, row in rates.items():
         ours = "  ".join(f"{row[c]:7.2f}" for c in columns)
         raw = "  ".join(f"{row['raw_' + c]:7.2f}" for c in columns)

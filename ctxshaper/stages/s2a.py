@@ -272,10 +272,10 @@ class S2A(Stage):
         found: dict[int, list[tuple[str, Verdict]]] = {}
         supported = total = 0
         for sentence in written(answer):
+            if asked.check(sentence).spans and sentence.rstrip(' *"”')[-1:] in "?？؟":
+                continue  # the question, restated where the context was asked for
             verdicts = {i: source.check(sentence, self.embedder) for i, source in sources.items()}
             best = max(verdicts, key=lambda i: (bool(verdicts[i].spans), verdicts[i].coverage))
-            if not verdicts[best].spans and asked.check(sentence).spans:
-                continue  # the question, restated where it was not asked for
             total += 1
             if verdicts[best].spans:
                 supported += 1

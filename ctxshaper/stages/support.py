@@ -37,8 +37,8 @@ _CONNECTIVES = _set(
 # What turns a statement over, or makes it a mere claim: to drop it changes as much as to add it.
 _POLARITY = _set(
     "not no never none nobody nothing neither nor without cannot hardly few unlikely false untrue incorrect deny "
-    "denies denied except unless think thinks thought believe believes believed guess suspect suspects suspected suppose "
-    "assume assumed seem seems maybe apparently may might could should allegedly reportedly supposedly perhaps "
+    "denies denied except unless think thinks thought believe believes believed guess suspect suspects suspected "
+    "suppose assume assumed seem seems maybe apparently may might could should allegedly reportedly supposedly perhaps "
     "possibly probably claimed claims rumored rumoured "
     "nicht kein keine keinen nie ohne ne pas jamais sans nunca sin 不 没 沒 無 无 非 未"
 )

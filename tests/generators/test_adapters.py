@@ -1,3 +1,5 @@
+"""Frameworks' models as generators, and the fake."""
+
 import asyncio
 
 import pytest

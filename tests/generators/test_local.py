@@ -37,7 +37,11 @@ def test_template_is_the_tokenizers_own(generator):
 
 
 def test_log_probabilities(generator):
-    pairs = [("Say yes.", "Yes."), ("What is the capital of France? " * 5, "The capital of France is Paris."), ("x", "")]
+    pairs = [
+        ("Say yes.", "Yes."),
+        ("What is the capital of France? " * 5, "The capital of France is Paris."),
+        ("x", ""),
+    ]
     together = generator.logprobs_batch(pairs)
     assert [len(row) for row in together] == [generator.count_tokens(text) for _, text in pairs]
     for (prompt, text), row in zip(pairs, together, strict=True):

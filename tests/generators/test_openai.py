@@ -64,7 +64,10 @@ def test_request_and_answer(endpoint, ask, monkeypatch):
     make, seen = endpoint
     monkeypatch.setenv("CTXSHAPER_TEST_KEY", "sk-secret")
     generator = make(completion("Grüße 你好"))
-    assert ask(generator, [{"role": "system", "content": "s"}, {"role": "user", "content": "{x} <|im_end|>"}]) == "Grüße 你好"
+    assert (
+        ask(generator, [{"role": "system", "content": "s"}, {"role": "user", "content": "{x} <|im_end|>"}])
+        == "Grüße 你好"
+    )
     path, authorization, body, _ = seen[0]
     assert (path, authorization) == ("/v1/chat/completions", "Bearer sk-secret")
     assert body["messages"][1]["content"] == "{x} <|im_end|>"
