@@ -72,9 +72,8 @@ def run(generator: Generator, items: list[dict[str, Any]]) -> dict[str, dict[str
 def show(title: str, rates: dict[str, dict[str, float]]) -> None:
     """Print one table."""
     columns = ("gone", "question", "facts", "all")
-    print(
-        f"\n{title}\n{'':20} {'n':>3} | {'S2A: gone  question facts  all':36} | unchecked: gone question facts all | s | same"
-    )
+    ours, raw = "S2A: gone  question  facts  all", "unchecked: the same"
+    print(f"\n{title}\n{'':20} {'n':>3} | {ours:34} | {raw:34} | s    | unchanged")
     for kind, row in rates.items():
         ours = "  ".join(f"{row[c]:7.2f}" for c in columns)
         raw = "  ".join(f"{row['raw_' + c]:7.2f}" for c in columns)
