@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ctxshaper.context import Budget, Context, Passage, Rendering, Span
 from ctxshaper.errors import (
     CtxshaperError,
+    GeneratorError,
     InvalidInputError,
     MissingDependencyError,
     ModelError,
@@ -19,6 +20,14 @@ from ctxshaper.errors import (
 from ctxshaper.trace import Dropped, StageTrace, Trace
 
 if TYPE_CHECKING:
+    from ctxshaper.generators import (
+        FakeGenerator,
+        Generator,
+        LangChainGenerator,
+        LlamaIndexGenerator,
+        LocalGenerator,
+        OpenAIGenerator,
+    )
     from ctxshaper.pipelines import Pipeline, Recipe
     from ctxshaper.reading.abstention import Abstention
     from ctxshaper.reading.embedding import Embedder
@@ -26,7 +35,7 @@ if TYPE_CHECKING:
     from ctxshaper.reading.profile import HeadProfile
     from ctxshaper.reading.reader import Reader
     from ctxshaper.reading.reading import Reading
-    from ctxshaper.stages import AttnRank, DistractionFilter, EvidenceFilter, GemFilter
+    from ctxshaper.stages import S2A, AttnRank, DistractionFilter, EvidenceFilter, GemFilter
 
 __version__ = "0.1.0"
 
@@ -36,16 +45,24 @@ _LAZY = {
     "DistractionFilter": "ctxshaper.stages",
     "Embedder": "ctxshaper.reading.embedding",
     "EvidenceFilter": "ctxshaper.stages",
+    "FakeGenerator": "ctxshaper.generators",
     "GemFilter": "ctxshaper.stages",
+    "Generator": "ctxshaper.generators",
     "HeadProfile": "ctxshaper.reading.profile",
+    "LangChainGenerator": "ctxshaper.generators",
+    "LlamaIndexGenerator": "ctxshaper.generators",
+    "LocalGenerator": "ctxshaper.generators",
+    "OpenAIGenerator": "ctxshaper.generators",
     "Pipeline": "ctxshaper.pipelines",
     "PositionProfile": "ctxshaper.reading.positions",
     "Reader": "ctxshaper.reading.reader",
     "Reading": "ctxshaper.reading.reading",
     "Recipe": "ctxshaper.pipelines",
+    "S2A": "ctxshaper.stages",
 }
 
 __all__ = [
+    "S2A",
     "Abstention",
     "AttnRank",
     "Budget",
@@ -55,11 +72,18 @@ __all__ = [
     "Dropped",
     "Embedder",
     "EvidenceFilter",
+    "FakeGenerator",
     "GemFilter",
+    "Generator",
+    "GeneratorError",
     "HeadProfile",
     "InvalidInputError",
+    "LangChainGenerator",
+    "LlamaIndexGenerator",
+    "LocalGenerator",
     "MissingDependencyError",
     "ModelError",
+    "OpenAIGenerator",
     "Passage",
     "Pipeline",
     "PositionProfile",

@@ -31,3 +31,7 @@ class StageError(CtxshaperError):
 
 class PoolFullError(CtxshaperError):
     """A pool of passage memories has too few free pages; says how many were needed and how many are free."""
+
+
+class GeneratorError(CtxshaperError):
+    """A language model that was asked to write did not: unreachable, refused by its server, or no usable answer."""

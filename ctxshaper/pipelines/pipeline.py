@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 
 from ctxshaper.context import Budget, Context, Passage, Rendering, TokenCounter
 from ctxshaper.errors import InvalidInputError
+from ctxshaper.generators import Generator, LocalGenerator
 from ctxshaper.pipelines.budget import FitBudget
 from ctxshaper.pipelines.recipes import Recipe
 from ctxshaper.reading.abstention import Abstention
@@ -24,7 +25,12 @@ OnError = Literal["raise", "skip"]
 Passages = Iterable[Passage | str]
 
 # What stages may need and a pipeline makes for all of them together.
-_MAKERS: dict[str, Callable[[], Any]] = {"reader": Reader, "embedder": Embedder, "abstention": Abstention}
+_MAKERS: dict[str, Callable[[], Any]] = {
+    "reader": Reader,
+    "embedder": Embedder,
+    "abstention": Abstention,
+    "generator": LocalGenerator,
+}
 
 
 class Pipeline:
@@ -34,6 +40,7 @@ class Pipeline:
         stages: run in this order.
         reader: shared by all stages that read; the embedded model if None and needed.
         embedder: shared by all stages that embed; the embedded model if None and needed.
+        generator: shared by all stages that let a language model write; the embedded model if None and needed.
         tokenizer: the generator's own, to count tokens with: a tokenizer of transformers, tokenizers or tiktoken,
             or a function from text to a number; the reader's if None.
         budget: used where `shape` is given none: tokens (500), a share ("30%", 0.3), "auto", or None for no limit.
@@ -51,6 +58,7 @@ class Pipeline:
         *,
         reader: Reader | None = None,
         embedder: Embedder | None = None,
+        generator: Generator | None = None,
         tokenizer: Any = None,
         budget: Budget | str | int | float | None = None,
         rendering: Rendering | None = None,
@@ -61,7 +69,7 @@ class Pipeline:
                 raise InvalidInputError(f"a pipeline takes stages, but got {stage!r}")
         if on_error not in ("raise", "skip"):
             raise InvalidInputError(f"on_error must be 'raise' or 'skip', but got {on_error!r}")
-        shared: dict[str, Any] = {"reader": reader, "embedder": embedder}
+        shared: dict[str, Any] = {"reader": reader, "embedder": embedder, "generator": generator}
         wanted = {name for stage in stages for name in stage.needs if getattr(stage, name) is None}
         for name in sorted(wanted | (set() if tokenizer is not None else {"reader"})):
             shared[name] = shared.get(name) or _MAKERS[name]()

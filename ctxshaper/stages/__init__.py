@@ -5,10 +5,21 @@ from ctxshaper.stages.base import Log, Stage
 from ctxshaper.stages.distraction import DistractionFilter
 from ctxshaper.stages.evidence_filter import EvidenceFilter
 from ctxshaper.stages.gem_filter import GemFilter
+from ctxshaper.stages.s2a import S2A, ShapedQuery
 
 # What recipes can name, and what the tests cross with everything.
 STAGES: dict[str, type[Stage]] = {
-    stage.__name__: stage for stage in (AttnRank, DistractionFilter, EvidenceFilter, GemFilter)
+    stage.__name__: stage for stage in (AttnRank, DistractionFilter, EvidenceFilter, GemFilter, S2A)
 }
 
-__all__ = ["STAGES", "AttnRank", "DistractionFilter", "EvidenceFilter", "GemFilter", "Log", "Stage"]
+__all__ = [
+    "S2A",
+    "STAGES",
+    "AttnRank",
+    "DistractionFilter",
+    "EvidenceFilter",
+    "GemFilter",
+    "Log",
+    "ShapedQuery",
+    "Stage",
+]

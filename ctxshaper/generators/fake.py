@@ -1,0 +1,71 @@
+"""A generator without a model: chains and failures can be tested in microseconds."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from ctxshaper.errors import GeneratorError
+from ctxshaper.generators.base import Generator, Prompt, as_text
+
+Answer = str | BaseException
+Script = Answer | Sequence[Answer] | Mapping[str, Answer] | Callable[[str], Answer]
+
+
+class FakeGenerator(Generator):
+    """Answers by a script. Thread-safe.
+
+    Args:
+        script: one answer for all prompts; a list, taken in order; a mapping, of which the first key that stands
+            in the prompt decides; or a function of the prompt's text. An answer that is an exception is raised.
+        delay: seconds that each answer takes.
+
+    Attributes:
+        prompts: the text of every prompt so far.
+    """
+
+    def __init__(self, script: Script, *, delay: float = 0.0) -> None:
+        self.delay = delay
+        self.prompts: list[str] = []
+        self._script = script
+        self._lock = threading.Lock()
+
+    def generate(self, prompt: Prompt) -> str:
+        """The script's answer.
+
+        Raises:
+            GeneratorError: the script has none for this prompt.
+        """
+        time.sleep(self.delay)
+        return self._answer(as_text(prompt))
+
+    async def agenerate(self, prompt: Prompt) -> str:
+        """The same; its delay does not block the event loop."""
+        await asyncio.sleep(self.delay)
+        return self._answer(as_text(prompt))
+
+    def _answer(self, text: str) -> str:
+        with self._lock:
+            turn = len(self.prompts)
+            self.prompts.append(text)
+        answer = self._look_up(text, turn)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    def _look_up(self, text: str, turn: int) -> Answer:
+        script = self._script
+        if isinstance(script, (str, BaseException)):
+            return script
+        if isinstance(script, Mapping):
+            for key, answer in script.items():
+                if key in text:
+                    return answer
+            raise GeneratorError(f"none of the script's {len(script)} keys stands in the prompt {text!r:.80}")
+        if callable(script):
+            return script(text)
+        if turn >= len(script):
+            raise GeneratorError(f"the script holds {len(script)} answers, but was asked for one more")
+        return script[turn]

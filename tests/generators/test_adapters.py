@@ -1,0 +1,79 @@
+"""Frameworks' models as generators, and the fake."""
+
+import asyncio
+
+import pytest
+
+from ctxshaper import FakeGenerator, Generator
+from ctxshaper.errors import GeneratorError, InvalidInputError
+from ctxshaper.generators import LangChainGenerator, LlamaIndexGenerator
+from ctxshaper.generators.adapters import text_of
+from ctxshaper.generators.base import as_messages, as_text
+
+TALK = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "hi {x}"}]
+
+
+def both(generator, prompt):
+    return generator.generate(prompt), asyncio.run(generator.agenerate(prompt))
+
+
+def test_langchain():
+    models = pytest.importorskip("langchain_core.language_models.fake_chat_models")
+    generator = LangChainGenerator(models.FakeListChatModel(responses=["one", "two"]))
+    assert both(generator, TALK) == ("one", "two")
+
+
+def test_llama_index():
+    llms = pytest.importorskip("llama_index.core.llms")
+    generator = LlamaIndexGenerator(llms.MockLLM())
+    assert generator.context_window > 0
+    assert all("hi {x}" in answer for answer in both(generator, TALK))
+
+
+def test_a_framework_that_fails():
+    class Broken:
+        def invoke(self, _):
+            raise RuntimeError("no quota")
+
+        async def ainvoke(self, _):
+            raise RuntimeError("no quota")
+
+    with pytest.raises(GeneratorError, match="no quota"):
+        LangChainGenerator(Broken()).generate("x")
+    with pytest.raises(InvalidInputError, match="invoke"):
+        LangChainGenerator(object())
+    with pytest.raises(InvalidInputError, match="chat"):
+        LlamaIndexGenerator(object())
+
+
+def test_contents():
+    assert text_of(None) == ""
+    assert text_of(["a", {"type": "text", "text": "b"}, {"type": "image"}]) == "ab"
+    with pytest.raises(GeneratorError):
+        text_of(7)
+
+
+def test_fake():
+    assert both(FakeGenerator(["a", "b"]), "x") == ("a", "b")
+    fake = FakeGenerator({"cat": "meow", "dog": ValueError("woof")})
+    assert fake.generate("a cat") == "meow"
+    with pytest.raises(ValueError, match="woof"):
+        fake.generate("a dog")
+    with pytest.raises(GeneratorError, match="keys"):
+        fake.generate("a fish")
+    assert fake.prompts == ["a cat", "a dog", "a fish"]
+    assert FakeGenerator(str.upper).generate(TALK) == "BE BRIEF\n\nHI {X}"
+    with pytest.raises(GeneratorError, match="one more"):
+        FakeGenerator([]).generate("x")
+    assert isinstance(fake, Generator)
+
+
+@pytest.mark.parametrize("prompt", [[], 7, [{"role": "robot", "content": "x"}], [{"role": "user"}], ["x"]])
+def test_bad_prompts(prompt):
+    with pytest.raises(InvalidInputError):
+        as_messages(prompt)
+
+
+def test_prompts():
+    assert as_messages("x") == [{"role": "user", "content": "x"}]
+    assert as_text(TALK) == "be brief\n\nhi {x}"
