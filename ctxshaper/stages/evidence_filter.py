@@ -67,6 +67,9 @@ class EvidenceFilter(Stage):
 
     def shape(self, context: Context, log: Log) -> Context:
         """Apply the rule of the class."""
+        if not context.budget.adaptive and (context.limit is None or context.tokens <= context.limit):
+            log.notes["fits_already"] = True
+            return context
         units = [units_of(passage, self.unit) for passage in context.passages]
         owners = np.repeat(np.arange(len(units)), [len(u) for u in units])
         if not len(owners):

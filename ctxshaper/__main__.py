@@ -1,0 +1,5 @@
+"""`python -m ctxshaper`."""
+
+from ctxshaper.cli import app
+
+app()

@@ -1,0 +1,53 @@
+"""Tokens are counted as the generator counts them."""
+
+import pytest
+
+from ctxshaper import InvalidInputError
+from ctxshaper.reading.lexical import bm25, terms
+from ctxshaper.reading.models import load_tokenizer
+from ctxshaper.reading.tokenization import token_counter
+
+
+class Encoding:
+    """What tiktoken's encodings look like (its own files need a network)."""
+
+    def encode_ordinary(self, text):
+        return text.split()
+
+
+def test_every_kind_of_tokenizer_counts(reader):
+    tokenizer = load_tokenizer(reader.source)
+    text = "How many tokens? <|im_end|> 3.5 km"
+    expected = reader.count_tokens(text)
+    assert token_counter(tokenizer)(text) == expected
+    assert token_counter(len)(text) == len(text)
+    assert token_counter(Encoding())("one two") == 2
+    assert token_counter(tokenizer.backend_tokenizer)("one two") == 2
+
+
+def test_a_real_tiktoken_encoding_counts():
+    tiktoken = pytest.importorskip("tiktoken")
+    encoding = tiktoken.Encoding("bytes", pat_str=r"\S+|\s+", mergeable_ranks={bytes([i]): i for i in range(256)}, special_tokens={})
+    assert token_counter(encoding)("abc") == 3
+
+
+def test_lone_surrogates_do_not_stop_the_count(reader):
+    assert reader.count_tokens("a\ud800b") > 0
+
+
+def test_something_else_is_refused():
+    with pytest.raises(InvalidInputError, match="cannot count tokens with"):
+        token_counter("gpt-4")
+
+
+def test_bm25_ranks_the_sentence_that_shares_the_rare_word():
+    texts = ["The tower is tall.", "The tower was designed by Eiffel.", "", "塔は高い。"]
+    scores = bm25("Who designed the tower?", texts)
+    assert scores.argmax() == 1
+    assert bm25("塔", texts).argmax() == 3
+    assert not bm25("zebra", texts).any()
+    assert not bm25("???", texts).any()
+
+
+def test_terms_of_scripts_without_spaces_are_characters():
+    assert terms("Die Straße 東京") == ["die", "strasse", "東", "京"]

@@ -1,0 +1,52 @@
+"""What the package promises as a whole."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+import ctxshaper
+
+PUBLIC = """Budget Context CtxshaperError Dropped Embedder EvidenceFilter GemFilter HeadProfile InvalidInputError
+MissingDependencyError ModelError Passage Pipeline Reader Reading Recipe RecipeError Rendering Span StageError
+StageTrace Trace UnsupportedModelError""".split()
+
+
+def test_the_public_names_are_these():
+    assert sorted(ctxshaper.__all__) == sorted(PUBLIC)
+    for name in PUBLIC:
+        assert getattr(ctxshaper, name).__doc__
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        _ = ctxshaper.Nothing
+
+
+def run(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+
+
+def test_importing_needs_no_model_library():
+    code = "import sys, ctxshaper, ctxshaper.cli; print([m for m in ('torch','transformers','numpy') if m in sys.modules])"
+    assert run(code).strip() == "[]"
+
+
+def test_a_missing_extra_is_one_clear_error():
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "import ctxshaper\n"
+        "try:\n    ctxshaper.Pipeline\n"
+        "except ctxshaper.MissingDependencyError as e: print(e)"
+    )
+    assert "pip install 'ctxshaper[reader]'" in run(code)
+
+
+def test_help_answers_in_half_a_second():
+    best = 9.0
+    for _ in range(3):
+        started = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "ctxshaper", "--help"], check=True, capture_output=True)
+        best = min(best, time.perf_counter() - started)
+    assert best < 0.5
