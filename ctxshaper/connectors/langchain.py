@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
 try:
@@ -17,7 +18,7 @@ try:
         adispatch_custom_event,
         dispatch_custom_event,
     )
-    from langchain_core.documents import BaseDocumentCompressor, BaseDocumentTransformer, Document
+    from langchain_core.documents import BaseDocumentCompressor, Document
     from langchain_core.messages import ToolMessage
     from langchain_core.retrievers import BaseRetriever, RetrieverLike
     from langchain_core.runnables import RunnableConfig, RunnableSerializable
@@ -27,7 +28,7 @@ except ImportError as missing:
     raise MissingDependencyError(
         "ctxshaper.connectors.langchain needs langchain-core; pip install 'ctxshaper[langchain]'"
     ) from missing
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import ConfigDict, Field, PrivateAttr
 
 from ctxshaper.connectors import citations
 from ctxshaper.connectors.records import KEY, Client, Mode, OnError, Outcome, own, results
@@ -36,6 +37,7 @@ from ctxshaper.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from ctxshaper.connectors.langchain_agent import ShapeToolResults
+    from ctxshaper.connectors.langchain_dropins import LLMLinguaCompressor, LongContextReorder
 
 __all__ = [
     "ContextShaper",
@@ -238,61 +240,6 @@ class ShapingRetriever(BaseRetriever):
         return await self.shaper.acompress_documents(documents[:k], query, callbacks)
 
 
-class LongContextReorder(BaseDocumentTransformer, BaseModel):
-    """Drop-in for langchain-community's: the best documents to both ends (Liu et al., arXiv 2307.03172).
-
-    Takes documents best first and gives exactly the original's order: the best stands last where their number is
-    even, first where it is odd. It needs no query and no model; `ctxshaper` pipelines can choose an order by
-    relevance instead.
-    """
-
-    def transform_documents(self, documents: Sequence[Document], **kwargs: Any) -> list[Document]:  # noqa: ARG002  # the base's signature
-        """The documents in their new order; none is copied or changed."""
-        odd = len(documents) % 2
-        return [*documents[1 - odd :: 2], *reversed(documents[odd::2])]
-
-    async def atransform_documents(self, documents: Sequence[Document], **kwargs: Any) -> list[Document]:
-        """The same; nothing in it blocks."""
-        return self.transform_documents(documents, **kwargs)
-
-
-class LLMLinguaCompressor(ContextShaper):
-    """Drop-in for langchain-community's: the same call, this project's stages, whole sentences instead of tokens.
-
-    Attributes:
-        target_token: the most tokens of all documents together; a limit here, not an aim.
-        model_name: the model that reads; None for the embedded one.
-        device_map: where it reads: "auto", or a torch device.
-    """
-
-    target_token: int = 300
-    model_name: str | None = None
-    device_map: str = "auto"
-
-    @model_validator(mode="before")
-    @classmethod
-    def _known(cls, values: Any) -> Any:
-        foreign = sorted(set(values) - set(cls.model_fields)) if isinstance(values, dict) else []
-        if foreign:
-            raise InvalidInputError(
-                f"this LLMLinguaCompressor takes {', '.join(sorted(cls.model_fields))}, but got {', '.join(foreign)}: "
-                "they steer LLMLingua's own method; leave them out"
-            )
-        return values
-
-    def model_post_init(self, context: Any, /) -> None:
-        """Take the budget from `target_token`."""
-        self.budget = self.target_token
-        super().model_post_init(context)
-
-    def _source(self) -> Any:
-        if self.model_name is None and self.device_map == "auto":
-            return self.pipeline
-        from ctxshaper import Pipeline, Reader
-
-        return Pipeline.from_recipe(self.pipeline, reader=Reader(self.model_name, device=self.device_map))
-
-
 def _request(input: dict[str, Any]) -> tuple[str, list[Document]]:
     if not isinstance(input, dict) or not {"query", "documents"} <= set(input):
         got = sorted(input) if isinstance(input, dict) else type(input).__name__
@@ -310,9 +257,14 @@ def _heard(config: RunnableConfig | None) -> bool:
     return isinstance(callbacks, BaseCallbackManager) and bool(callbacks.parent_run_id) and bool(callbacks.handlers)
 
 
-def __getattr__(name: str) -> Any:
-    if name == "ShapeToolResults":  # needs the package langchain, which retrieval alone does not
-        from ctxshaper.connectors.langchain_agent import ShapeToolResults
+_ELSEWHERE = {
+    "LLMLinguaCompressor": "ctxshaper.connectors.langchain_dropins",
+    "LongContextReorder": "ctxshaper.connectors.langchain_dropins",
+    "ShapeToolResults": "ctxshaper.connectors.langchain_agent",  # needs langchain, which retrieval alone does not
+}
 
-        return ShapeToolResults
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __getattr__(name: str) -> Any:
+    if name not in _ELSEWHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_ELSEWHERE[name]), name)
