@@ -123,6 +123,10 @@ class ContextShaper(BaseDocumentCompressor, RunnableSerializable[dict[str, Any],
         budget: tokens (500), a share ("30%", 0.3) or "auto"; None for the pipeline's own.
         mode: "shape", or "shadow": record what would be done, and return the documents as they are.
         on_error: "raise", or "skip": return the documents as they are, and record the error.
+
+    Raises:
+        pydantic.ValidationError: a ValueError, as for every field of the framework: an unknown recipe, a budget that
+            cannot be read, a field that does not exist. The message is this project's.
     """
 
     pipeline: Any = "qa"
