@@ -21,9 +21,10 @@ class LongContextReorder(BaseDocumentTransformer, BaseModel):
     """
 
     def transform_documents(self, documents: Sequence[Document], **kwargs: Any) -> list[Document]:  # noqa: ARG002  # the base's signature
-        """The documents in their new order; none is copied or changed."""
+        """Copies of the documents in their new order."""
         odd = len(documents) % 2
-        return [*documents[1 - odd :: 2], *reversed(documents[odd::2])]
+        ordered = [*documents[1 - odd :: 2], *reversed(documents[odd::2])]
+        return [document.model_copy(update={"metadata": dict(document.metadata)}) for document in ordered]
 
     async def atransform_documents(self, documents: Sequence[Document], **kwargs: Any) -> list[Document]:
         """The same; nothing in it blocks."""

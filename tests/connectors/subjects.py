@@ -9,6 +9,7 @@ from langchain_classic.retrievers.document_compressors import (
     LLMChainExtractor,
     LLMChainFilter,
 )
+from langchain_classic.retrievers.document_compressors.cross_encoder import BaseCrossEncoder
 from langchain_core.language_models import FakeListChatModel
 from llama_index.core.llms import CompletionResponse, CustomLLM, LLMMetadata
 from llama_index.core.postprocessor import (
@@ -25,11 +26,11 @@ from ctxshaper.connectors.llama_index import ContextShaperPostprocessor
 from ctxshaper.reading.models import resolve_embedder
 
 
-class Cosine:
+class Cosine(BaseCrossEncoder):
     """Scores pairs as a cross-encoder does; what is examined is the framework's code around it."""
 
-    def score(self, pairs):
-        return [float(EMBEDDER.similarity(query, [text])[0]) for query, text in pairs]
+    def score(self, text_pairs):
+        return [float(EMBEDDER.similarity(query, [text])[0]) for query, text in text_pairs]
 
 
 class Ranker(CustomLLM):
