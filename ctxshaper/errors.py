@@ -27,3 +27,7 @@ class UnsupportedModelError(ModelError):
 
 class StageError(CtxshaperError):
     """A stage failed inside a pipeline; the cause is chained."""
+
+
+class PoolFullError(CtxshaperError):
+    """A pool of passage memories has too few free pages; says how many were needed and how many are free."""

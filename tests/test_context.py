@@ -130,7 +130,9 @@ def test_rendering():
         Passage("  code()\n"),
     ]
     assert Rendering().render(passages) == "A {title} %s\nOne. … Three.\n\n  code()"
-    assert Rendering(label="number", separator="\n").render(passages) == "[1] A {title} %s\nOne. … Three.\n[3]\n  code()"
+    assert (
+        Rendering(label="number", separator="\n").render(passages) == "[1] A {title} %s\nOne. … Three.\n[3]\n  code()"
+    )
     assert Rendering(label="none", ellipsis=" ").render(passages[:1]) == "One. Three."
     with pytest.raises(InvalidInputError, match="label"):
         Rendering(label="html")

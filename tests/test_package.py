@@ -1,16 +1,38 @@
 """What the package promises as a whole."""
 
+import resource
 import subprocess
 import sys
-import time
 
 import pytest
 
 import ctxshaper
 
-PUBLIC = """Budget Context CtxshaperError Dropped Embedder EvidenceFilter GemFilter HeadProfile InvalidInputError
-MissingDependencyError ModelError Passage Pipeline Reader Reading Recipe RecipeError Rendering Span StageError
-StageTrace Trace UnsupportedModelError""".split()
+PUBLIC = [
+    "Budget",
+    "Context",
+    "CtxshaperError",
+    "Dropped",
+    "Embedder",
+    "EvidenceFilter",
+    "GemFilter",
+    "HeadProfile",
+    "InvalidInputError",
+    "MissingDependencyError",
+    "ModelError",
+    "Passage",
+    "Pipeline",
+    "Reader",
+    "Reading",
+    "Recipe",
+    "RecipeError",
+    "Rendering",
+    "Span",
+    "StageError",
+    "StageTrace",
+    "Trace",
+    "UnsupportedModelError",
+]
 
 
 def test_the_public_names_are_these():
@@ -29,7 +51,9 @@ def run(code: str) -> str:
 
 
 def test_importing_needs_no_model_library():
-    code = "import sys, ctxshaper, ctxshaper.cli; print([m for m in ('torch','transformers','numpy') if m in sys.modules])"
+    code = (
+        "import sys, ctxshaper, ctxshaper.cli; print([m for m in ('torch','transformers','numpy') if m in sys.modules])"
+    )
     assert run(code).strip() == "[]"
 
 
@@ -44,9 +68,8 @@ def test_a_missing_extra_is_one_clear_error():
 
 
 def test_help_answers_in_half_a_second():
-    best = 9.0
-    for _ in range(3):
-        started = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "ctxshaper", "--help"], check=True, capture_output=True)
-        best = min(best, time.perf_counter() - started)
-    assert best < 0.5
+    # Processor time, not the clock: other work on the machine must not decide.
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-m", "ctxshaper", "--help"], check=True, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5

@@ -8,6 +8,7 @@ Tokens after the last offset of `cu_seqlens` (padding of a chunk, if any) read a
 """
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -50,8 +51,8 @@ def passage_attention(
     """
     if q.dim() != 3 or k.shape != v.shape or k.shape[1:] != q.shape[1:] or q.shape[0] % k.shape[0]:
         raise InvalidInputError(
-            f"q is {list(q.shape)}, k {list(k.shape)}, v {list(v.shape)}; needed are [H, T, D] and twice [KV, T, D], H a "
-            f"multiple of KV."
+            f"q is {list(q.shape)}, k {list(k.shape)}, v {list(v.shape)}; needed are [H, T, D] and twice [KV, T, D], H "
+            f"a multiple of KV."
         )
     if cu_seqlens.dim() != 1 or cu_seqlens.numel() < 1:
         raise InvalidInputError(f"cu_seqlens is {list(cu_seqlens.shape)}; needed is [N + 1].")
@@ -88,7 +89,7 @@ def reference(
     shared = prefix_k.shape[1]
     out = q.new_empty(tokens, heads, dim)
     offsets = [*cu_seqlens.tolist(), tokens]
-    for start, end in zip(offsets, offsets[1:], strict=False):
+    for start, end in pairwise(offsets):
         if end <= start:
             continue
         own = slice(start, end)

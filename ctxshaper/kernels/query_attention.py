@@ -12,12 +12,14 @@ Softmax does not care which passage a key belongs to, so a request is only a lis
 """
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ctxshaper.errors import InvalidInputError
-from ctxshaper.kernels.dispatch import Backend, half_precision_reason, head_dim_reason, use_triton
+from ctxshaper.kernels.dispatch import Backend, half_precision_reason, head_dim_reason, requested_backend, use_triton
 
 Result = tuple[Tensor | None, Tensor, Tensor | None]
 
@@ -36,6 +38,7 @@ def query_attention(
     mass_rows: Tensor | None = None,
     mass_weights: Tensor | None = None,
     need_output: bool = True,
+    finite: bool = False,
     backend: Backend = "auto",
 ) -> Result:
     """Attend from a query's rows to all valid page slots and, causally, to the query's own keys.
@@ -55,6 +58,8 @@ def query_attention(
         mass_weights: [H] or [R, H] float32 weights of the mass; None means 1. A zero leaves its head or row out.
             The mass is computed when `mass_rows` or `mass_weights` is given.
         need_output: False leaves out the values: only `lse` and the mass are computed.
+        finite: the caller's promise that no slot of the pool holds NaN or infinity, valid or not, as `PagedPool` keeps
+            it; lets the kernel copy whole tiles in bulk.
         backend: see `ctxshaper.kernels.dispatch`.
 
     Returns:
@@ -73,9 +78,63 @@ def query_attention(
         from ctxshaper.kernels.triton import query_attention as kernel
 
         return kernel.query_attention(
-            q, k_pages, v_pages, page_ids, page_lengths, own_k, own_v, scale, softcap, weights, need_output
+            q, k_pages, v_pages, page_ids, page_lengths, own_k, own_v, scale, softcap, weights, need_output, finite
         )
+    if q.device.type == "cpu" and softcap is None and len(page_ids) == 1 and requested_backend(backend) == "auto":
+        held = k_pages[int(page_ids[0])], v_pages[int(page_ids[0])]
+        return one_page(q, *held, int(page_lengths[0]), own_k, own_v, scale, weights, need_output)
     return reference(q, k_pages, v_pages, page_ids, page_lengths, own_k, own_v, scale, softcap, weights, need_output)
+
+
+def one_page(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    length: int,
+    own_k: Tensor,
+    own_v: Tensor,
+    scale: float,
+    weights: Tensor | None,
+    need_output: bool,
+) -> Result:
+    """Compute `query_attention` over one page as suits a CPU: torch's fused attention, mass for its heads alone.
+
+    Args:
+        q: [R, H, D].
+        k: [KV, S, D] the page.
+        v: [KV, S, D].
+        length: valid slots.
+        own_k: [R, KV, D].
+        own_v: [R, KV, D].
+        scale: factor of the logits.
+        weights: [R, H] float32, or None.
+        need_output: as in `query_attention`.
+
+    Returns:
+        As `query_attention`; `lse` is NaN for heads without weight when nothing else needs it.
+    """
+    rows, heads, _ = q.shape
+    group, kind = heads // k.shape[0], k.dtype
+    keys = torch.cat((k[:, :length], own_k.transpose(0, 1).to(kind)), 1)
+    visible = torch.ones(rows, length + rows, dtype=torch.bool).tril(length)
+    out = None
+    if need_output:
+        values = torch.cat((v[:, :length], own_v.transpose(0, 1).to(kind)), 1)
+        attended = functional.scaled_dot_product_attention(
+            q.transpose(0, 1)[None].to(kind), keys[None], values[None], attn_mask=visible, scale=scale, enable_gqa=True
+        )
+        out = attended[0].transpose(0, 1).to(q.dtype)
+    lse = q.new_full((rows, heads), math.nan, dtype=torch.float32)
+    mass = None
+    if weights is not None:
+        mass = q.new_zeros(k.shape[1], dtype=torch.float32)
+        for head in weights.any(0).nonzero()[:, 0].tolist():
+            logits = (q[:, head].float() @ keys[head // group].float().T).mul_(scale)
+            logits.masked_fill_(~visible, -math.inf)
+            lse[:, head] = logits.logsumexp(1)
+            probabilities = logits[:, :length].sub_(lse[:, head, None]).exp_()
+            mass[:length] += weights[:, head] @ probabilities
+    return out, lse, mass
 
 
 def query_attention_batch(
@@ -96,6 +155,7 @@ def query_attention_batch(
     mass_rows: Tensor | None = None,
     mass_weights: Tensor | None = None,
     need_output: bool = True,
+    finite: bool = False,
     backend: Backend = "auto",
 ) -> Result:
     """Run `query_attention` for many requests over one pool in one launch family.
@@ -120,6 +180,7 @@ def query_attention_batch(
         mass_rows: indices into the packed rows.
         mass_weights: [H] or [sum of R, H].
         need_output: as in `query_attention`.
+        finite: as in `query_attention`.
         backend: see `ctxshaper.kernels.dispatch`.
 
     Returns:
@@ -141,13 +202,23 @@ def query_attention_batch(
 
         offsets = (cu_rows, cu_pages, max_rows, max_pages)
         return kernel.query_attention(
-            q, k_pages, v_pages, page_ids, page_lengths, own_k, own_v, scale, softcap, weights, need_output, offsets
+            q,
+            k_pages,
+            v_pages,
+            page_ids,
+            page_lengths,
+            own_k,
+            own_v,
+            scale,
+            softcap,
+            weights,
+            need_output,
+            finite,
+            offsets,
         )
     rows, pages = cu_rows.tolist(), cu_pages.tolist()
     parts = []
-    for (row, row_end), (page, page_end) in zip(
-        zip(rows, rows[1:], strict=False), zip(pages, pages[1:], strict=False), strict=True
-    ):
+    for (row, row_end), (page, page_end) in zip(pairwise(rows), pairwise(pages), strict=True):
         own, held = slice(row, row_end), slice(page, page_end)
         own_weights = None if weights is None else weights[own]
         parts.append(
@@ -249,8 +320,8 @@ def _check(q: Tensor, k: Tensor, v: Tensor, ids: Tensor, lengths: Tensor, own_k:
     kv_heads = k.shape[1]
     if k.dim() != 4 or k.shape != v.shape or k.shape[-1] != dim or heads % kv_heads or rows == 0:
         raise InvalidInputError(
-            f"q is {list(q.shape)}, k_pages {list(k.shape)}, v_pages {list(v.shape)}; needed are q [R, H, D] with R >= 1 "
-            f"and two pools [N, KV, S, D] of the same D, H a multiple of KV."
+            f"q is {list(q.shape)}, k_pages {list(k.shape)}, v_pages {list(v.shape)}; needed are q [R, H, D] with "
+            f"R >= 1 and two pools [N, KV, S, D] of the same D, H a multiple of KV."
         )
     if list(own_k.shape) != [rows, kv_heads, dim] or own_k.shape != own_v.shape:
         raise InvalidInputError(

@@ -41,7 +41,8 @@ def segment_reduce(
         raise InvalidInputError(f"n is {n}; it must be at least 1.")
     if mass.dim() != 1 or starts.dim() != 1 or starts.shape != ends.shape:
         raise InvalidInputError(
-            f"mass is {list(mass.shape)}, starts {list(starts.shape)}, ends {list(ends.shape)}; needed are [T], [S], [S]."
+            f"mass is {list(mass.shape)}, starts {list(starts.shape)}, ends {list(ends.shape)}; needed are [T], [S] "
+            f"and [S]."
         )
     reason = None if mass.dtype == torch.float32 else f"mass is {mass.dtype} (the kernel takes float32)"
     if use_triton("segment_reduce", backend, reason, mass):

@@ -335,11 +335,9 @@ class Reader:
             if joined is None:
                 before_k = torch.stack([k for k, _ in self._prefix])
                 before_v = torch.stack([v for _, v in self._prefix[:-1]]) if len(self._prefix) > 1 else before_k[:0]
-                # On the CPU the logits are made in fp32: widening here happens once instead of at every query.
-                dtype = torch.float32 if self.device.type == "cpu" else self.dtype
                 joined = (
-                    torch.cat([before_k, *(m.keys for m in memories.values())], dim=2).to(dtype),
-                    torch.cat([before_v, *(m.values for m in memories.values())], dim=2).to(dtype),
+                    torch.cat([before_k, *(m.keys for m in memories.values())], dim=2),
+                    torch.cat([before_v, *(m.values for m in memories.values())], dim=2),
                 )
                 self._joined[name] = joined
                 while len(self._joined) > 1 and sum(k.nbytes + v.nbytes for k, v in self._joined.values()) > 2**28:

@@ -17,12 +17,11 @@ from ctxshaper.reading.reader import Reader
 from ctxshaper.stages.base import Log, Stage
 from ctxshaper.stages.selection import Candidate, Unit, select, units_of
 
-# Weights of the logarithms of attention (unit, passage) and of the z-scored similarities (embedding, BM25), fitted by
-# listwise logistic regression over a question's sentences (benchmarks/fit_evidence.py). They are the log-odds of
-# being evidence, so the adaptive budget can read them as probabilities.
-_ATTENTION = (1.0, 1.0)
-_FUSED = (0.5, 0.6)
-_EMBEDDING, _BM25 = 0.35, 0.45
+# Weights of what `features` gives: log attention of the unit and of its passage, z-scored similarity by embedding and
+# by BM25. Fitted by listwise logistic regression over a question's sentences (benchmarks/evidence.py), so that a score
+# is the log-odds of being evidence and an adaptive budget can read scores as probabilities.
+ATTENTION_WEIGHTS = (1.0, 1.0, 0.0, 0.0)
+FUSED_WEIGHTS = (0.5, 0.6, 0.35, 0.45)
 # Best units that join the query for the second look, and the share of the second look in the score.
 _HOP_UNITS, _HOP_SHARE = 2, 0.5
 
@@ -71,41 +70,43 @@ class EvidenceFilter(Stage):
             log.notes["fits_already"] = True
             return context
         units = [units_of(passage, self.unit) for passage in context.passages]
-        owners = np.repeat(np.arange(len(units)), [len(u) for u in units])
-        if not len(owners):
+        if not any(units):
             return context.with_passages(())
-        scores = self._scores(context, units, owners, context.query, log)
-        if self.second_hop and len(owners) > _HOP_UNITS:
-            flat = [(i, s) for i, spans in enumerate(units) for s in spans]
-            best = [flat[i] for i in np.argsort(-scores, kind="stable")[:_HOP_UNITS]]
-            known = " ".join(context.passages[i].source[s.start : s.end].strip()[:300] for i, s in best)
-            second = self._scores(context, units, owners, f"{context.query} {known}", log)
-            scores = (1 - _HOP_SHARE) * scores + _HOP_SHARE * second
-        flat_spans = [span for spans in units for span in spans]
-        candidates = [Candidate(int(p), s, float(v)) for p, s, v in zip(owners, flat_spans, scores, strict=True)]
+        scores = self._scores(context, units, context.query, log)
+        if self.second_hop:
+            second = self._scores(context, units, self.second_query(context, units, scores), log)
+            scores = self.join_hops(scores, second)
+        flat = [(index, span) for index, spans in enumerate(units) for span in spans]
+        candidates = [Candidate(index, span, float(s)) for (index, span), s in zip(flat, scores, strict=True)]
         if context.budget.adaptive:
             candidates = self._confident(context, candidates, log)
-        log.notes["units"] = len(flat_spans)
+        log.notes["units"] = len(flat)
         return select(context, candidates, log, context.limit)
 
-    def _scores(
-        self,
-        context: Context,
-        units: Sequence[Sequence[Span]],
-        owners: NDArray[np.int64],
-        query: str,
-        log: Log,
-    ) -> NDArray[np.float64]:
-        """[number of units] log-odds, up to a constant, that a unit is evidence."""
+    def features(self, context: Context, units: Sequence[Sequence[Span]], query: str, log: Log) -> NDArray[np.float64]:
+        """What is known of each unit: one row per unit, in reading order.
+
+        Args:
+            context: holds the passages.
+            units: by passage, sorted and disjoint.
+            query: what is asked.
+            log: takes what the reading took.
+
+        Returns:
+            [number of units, 4]: log attention of the unit, log attention of its passage (both times the number of
+            tokens, so that 0 is the average), z-scored similarity by embedding, z-scored BM25; 0 where not asked for.
+        """
+        owners = np.repeat(np.arange(len(units)), [len(u) for u in units])
         reading = (self.reader or Reader()).read(query, context.passages)
         log.notes.setdefault("readings", []).append(dict(reading.notes))
         mass = np.concatenate([r.span_scores(u) for r, u in zip(reading.passages, units, strict=True)])
         sizes = np.concatenate([r.span_tokens(u) for r, u in zip(reading.passages, units, strict=True)])
         mass = np.maximum(mass, 0.0) * max(1, int(sizes.sum()))
         per_passage = np.bincount(owners, weights=mass * sizes) / np.maximum(np.bincount(owners, weights=sizes), 1)
-        of_unit, of_passage = _FUSED if self.embedding or self.bm25 else _ATTENTION
+        table = np.zeros((len(owners), 4))
         # The floor keeps units without any attention apart from each other's logarithms of nothing.
-        scores = of_unit * np.log(mass + 1e-3) + of_passage * np.log(per_passage + 1e-3)[owners]
+        table[:, 0] = np.log(mass + 1e-3)
+        table[:, 1] = np.log(per_passage + 1e-3)[owners]
         if self.embedding or self.bm25:
             texts = [
                 f"{p.title}: {p.source[s.start : s.end].strip()}" if p.title else p.source[s.start : s.end].strip()
@@ -113,10 +114,26 @@ class EvidenceFilter(Stage):
                 for s in spans
             ]
             if self.embedding:
-                scores = scores + _EMBEDDING * _standard((self.embedder or Embedder()).similarity(query, texts))
+                table[:, 2] = _standard((self.embedder or Embedder()).similarity(query, texts))
             if self.bm25:
-                scores = scores + _BM25 * _standard(bm25(query, texts))
-        result: NDArray[np.float64] = scores
+                table[:, 3] = _standard(bm25(query, texts))
+        return table
+
+    def second_query(self, context: Context, units: Sequence[Sequence[Span]], scores: NDArray[np.float64]) -> str:
+        """The query with the best units behind it, for a second look."""
+        flat = [(index, span) for index, spans in enumerate(units) for span in spans]
+        best = [flat[i] for i in np.argsort(-scores, kind="stable")[:_HOP_UNITS]]
+        known = (context.passages[i].source[s.start : s.end].strip()[:300] for i, s in best)
+        return " ".join([context.query, *known])
+
+    def join_hops(self, first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
+        """[number of units] the scores of both looks as one."""
+        return (1 - _HOP_SHARE) * first + _HOP_SHARE * second
+
+    def _scores(self, context: Context, units: Sequence[Sequence[Span]], query: str, log: Log) -> NDArray[np.float64]:
+        """[number of units] log-odds, up to a constant, that a unit is evidence."""
+        weights = FUSED_WEIGHTS if self.embedding or self.bm25 else ATTENTION_WEIGHTS
+        result: NDArray[np.float64] = self.features(context, units, query, log) @ np.array(weights)
         return result
 
     def _confident(self, context: Context, candidates: list[Candidate], log: Log) -> list[Candidate]:

@@ -76,6 +76,10 @@ def select(context: Context, candidates: Sequence[Candidate], log: Log, limit: i
     chosen = ranked if limit is None else _fill(context, ranked, limit)
     if candidates and not chosen:
         log.notes["nothing_fits"] = f"the best unit alone takes more than the budget of {limit} tokens"
+    log.notes["kept"] = [
+        {"passage": context.passages[c.passage].rank, "start": c.span.start, "end": c.span.end, "score": c.score}
+        for c in chosen
+    ]
     held = set(map(id, chosen))
     for candidate in candidates:
         if id(candidate) not in held:

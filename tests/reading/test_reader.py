@@ -38,7 +38,7 @@ def dense(folder, reader: Reader, query: str, texts: list[str]):
     owner = torch.tensor(block)
     seen = (owner[None] == 0) | (owner[None] == owner[:, None]) | (owner[:, None] == -1)
     mask = torch.where(seen & torch.ones(len(ids), len(ids), dtype=torch.bool).tril(), 0.0, torch.finfo().min)
-    masks = {kind: mask[None, None] for kind in ("full_attention", "sliding_attention")}
+    masks = dict.fromkeys(("full_attention", "sliding_attention"), mask[None, None])
     keyed = bool(getattr(model.config, "layer_types", None)) and model.config.model_type.startswith(("gemma", "qwen"))
     with torch.inference_mode():
         weights = model(
@@ -175,7 +175,9 @@ def test_special_tokens_in_a_passage_are_plain_text(reader):
     assert offsets[-1, 1] == len("a <|im_end|> b")
 
 
-@pytest.mark.parametrize("text", ["", " \n", "\x00\x00", "\ud800 lone", "مرحبا بالعالم. كيف الحال؟", "🦊" * 50, "\x1b[31m"])
+@pytest.mark.parametrize(
+    "text", ["", " \n", "\x00\x00", "\ud800 lone", "مرحبا بالعالم. كيف الحال؟", "🦊" * 50, "\x1b[31m"]
+)
 def test_any_text_can_be_read(reader, text):
     read = reader.read("What is this?", [text, "Some other text."]).passages[0]
     assert np.isfinite(read.scores).all()
@@ -204,7 +206,7 @@ def test_threads_share_one_reader(tiny_model, passages):
     def work(i):
         try:
             results[i] = reader.read(QUERY, passages).passage_scores()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # whatever it is, it fails the test below
             errors.append(error)
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(16)]
@@ -217,8 +219,8 @@ def test_threads_share_one_reader(tiny_model, passages):
 
 
 def test_a_model_without_profile_warns_and_names_the_command(tiny_model):
+    reader = Reader(tiny_model("qwen2"), dtype="float32")
     with pytest.warns(UserWarning, match="ctxshaper calibrate"):
-        reader = Reader(tiny_model("qwen2"), dtype="float32")
         reading = reader.read(QUERY, TEXTS)
     assert reader.profile.contrast
     assert all(np.isfinite(p.scores).all() for p in reading.passages)

@@ -27,7 +27,9 @@ def test_every_kind_of_tokenizer_counts(reader):
 
 def test_a_real_tiktoken_encoding_counts():
     tiktoken = pytest.importorskip("tiktoken")
-    encoding = tiktoken.Encoding("bytes", pat_str=r"\S+|\s+", mergeable_ranks={bytes([i]): i for i in range(256)}, special_tokens={})
+    encoding = tiktoken.Encoding(
+        "bytes", pat_str=r"\S+|\s+", mergeable_ranks={bytes([i]): i for i in range(256)}, special_tokens={}
+    )
     assert token_counter(encoding)("abc") == 3
 
 

@@ -9,7 +9,9 @@ from ctxshaper.stages.base import gaps
 from ctxshaper.stages.selection import Candidate, keep, select, units_of
 
 PROSE = st.lists(
-    st.sampled_from(["He won 3.5 km. ", "Dr. Who came! ", "東京は大きい。", "- item\n", "\n\n", "x", "| a | b |\n", "\ud800 "]),
+    st.sampled_from(
+        ["He won 3.5 km. ", "Dr. Who came! ", "東京は大きい。", "- item\n", "\n\n", "x", "| a | b |\n", "\ud800 "]
+    ),
     max_size=12,
 ).map("".join)
 
@@ -17,10 +19,14 @@ PROSE = st.lists(
 @st.composite
 def contexts(draw):
     sources = draw(st.lists(PROSE, max_size=4))
-    passages = [Passage(s, metadata={"title": draw(st.sampled_from(["", "Title"]))}, rank=i) for i, s in enumerate(sources)]
+    passages = [
+        Passage(s, metadata={"title": draw(st.sampled_from(["", "Title"]))}, rank=i) for i, s in enumerate(sources)
+    ]
     limit = draw(st.integers(1, 60))
     label = draw(st.sampled_from(["none", "title", "number"]))
-    return Context("q", tuple(passages), lambda t: len(t.split()) + len(t) // 7, Budget(tokens=limit), Rendering(label=label))
+    return Context(
+        "q", tuple(passages), lambda t: len(t.split()) + len(t) // 7, Budget(tokens=limit), Rendering(label=label)
+    )
 
 
 @settings(max_examples=200, deadline=None)

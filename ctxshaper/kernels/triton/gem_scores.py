@@ -88,7 +88,8 @@ def _pool(
     tl.store(out_ptr + i, tl.where(valid, pooled / 5.0, 0.0), mask=inside)
 
 
-_RAW = (Launch(128, 4, 3), Launch(64, 4, 4), Launch(64, 4, 2))
+# Best first (on an H200, see benchmarks/GPU_LOG.md).
+_RAW = (Launch(64, 4, 3, bulk=True), Launch(64, 4, 3), Launch(64, 4, 2))
 
 
 def gem_scores(q: Tensor, pages: Tensor, page_ids: Tensor | None, page_lengths: Tensor | None) -> Tensor:
@@ -112,13 +113,15 @@ def gem_scores(q: Tensor, pages: Tensor, page_ids: Tensor | None, page_lengths: 
         tiles = triton.cdiv(slots, launch.block)
         bulk = launch.bulk and pages.is_contiguous()
         _raw[(count * tiles,)](
-            last, pages, tiled(pages, launch.block, block_d) if bulk else pages, page_ids if page_ids is not None else raw, ends, raw, last.stride(0), *pages.stride()[:3],
+            last, pages, tiled(pages, launch.block, block_d) if bulk else pages,
+            page_ids if page_ids is not None else raw, ends, raw, last.stride(0), *pages.stride()[:3],
             slots, tiles, KV=kv_heads, G=group, BLOCK_G=max(16, next_power_of_2(group)), D=dim, BLOCK_D=block_d,
             BLOCK_N=launch.block, PAGED=paged, BULK=bulk, **launch.options,
         )  # fmt: skip
 
-    key = ("gem", q.dtype, q.device, heads, kv_heads, dim, min(slots, 4096), next_power_of_2(total), paged)
-    run(choose(key, _RAW, run))
+    candidates = _RAW if block_d <= 128 else _RAW[2:]
+    key = ("gem", q.dtype, q.device, heads, kv_heads, dim, slots % 128 == 0, next_power_of_2(total), paged)
+    run(choose(key, candidates, run))
     block = 1024
     _pool[(triton.cdiv(total, block),)](raw, ends, out, slots, total, count, BLOCK=block, PAGED=paged, num_warps=4)
     return out

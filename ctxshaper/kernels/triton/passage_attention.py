@@ -104,7 +104,9 @@ def _attend(
     tl.store(out_ptr + out_at, out.to(out_ptr.dtype.element_ty), mask=in_rows[:, None] & in_d[None, :])
 
 
-_ATTEND = (Launch(64, 4, 3), Launch(128, 8, 2), Launch(64, 8, 3), Launch(32, 4, 2))
+# Best first (on an H200, see benchmarks/GPU_LOG.md).
+_ATTEND = (Launch(32, 4, 3, rows=64), Launch(64, 4, 3, rows=64), Launch(64, 8, 3), Launch(32, 4, 2, rows=64))
+_WIDE_HEADS = (Launch(32, 4, 2, rows=64), Launch(64, 4, 2, rows=64))
 
 
 def passage_attention(
@@ -125,15 +127,22 @@ def passage_attention(
         return out
     passages = cu_seqlens.numel() - 1
     block_d = max(16, next_power_of_2(dim))
-    block_m = min(128 if block_d <= 128 else 64, max(16, next_power_of_2(tokens)))
 
     def run(launch: Launch) -> None:
+        block_m = min(launch.rows, max(16, next_power_of_2(tokens)))
         _attend[(heads, triton.cdiv(tokens, block_m))](
             q, k, v, cu_seqlens, prefix_k, prefix_v, out, tokens, passages, scale, 0.0 if softcap is None else softcap,
             *q.stride()[:2], *k.stride()[:2], *v.stride()[:2], *prefix_k.stride()[:2], *prefix_v.stride()[:2],
-            prefix_k.shape[1], SEARCH=(passages + 1).bit_length() + 1, H=heads, G=heads // k.shape[0], D=dim, BLOCK_D=block_d,
-            BLOCK_C=min(64, max(16, next_power_of_2(prefix_k.shape[1]))), BLOCK_M=block_m, BLOCK_N=launch.block, HAS_CAP=softcap is not None, **launch.options,
+            prefix_k.shape[1], SEARCH=(passages + 1).bit_length() + 1, H=heads, G=heads // k.shape[0], D=dim,
+            BLOCK_D=block_d, BLOCK_C=min(64, max(16, next_power_of_2(prefix_k.shape[1]))), BLOCK_M=block_m,
+            BLOCK_N=launch.block, HAS_CAP=softcap is not None, **launch.options,
         )  # fmt: skip
 
-    run(choose(("passage", q.dtype, q.device, heads, k.shape[0], dim, next_power_of_2(tokens)), _ATTEND, run))
+    run(
+        choose(
+            ("passage", q.dtype, q.device, heads, k.shape[0], dim, next_power_of_2(tokens)),
+            _ATTEND if block_d <= 128 else _WIDE_HEADS,
+            run,
+        )
+    )
     return out

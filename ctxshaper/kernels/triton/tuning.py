@@ -22,6 +22,7 @@ class Launch:
         per_sm: programs that should share one multiprocessor; sets how far the keys are split.
         registers: cap on the registers of a thread, or None for the compiler's choice.
         bulk: keys come through the bulk tensor copy engine (where the device has one) instead of per-thread copies.
+        rows: most query rows of one tile.
     """
 
     block: int
@@ -30,6 +31,7 @@ class Launch:
     per_sm: int = 1
     registers: int | None = None
     bulk: bool = False
+    rows: int = 128
 
     @property
     def options(self) -> dict[str, int]:
@@ -69,16 +71,29 @@ def choose(key: Hashable, candidates: Sequence[Launch], run: Callable[[Launch], 
     return best
 
 
+def forget() -> None:
+    """Forget every choice, so that the next call of each kind times its candidates again."""
+    _chosen.clear()
+
+
+def _event() -> torch.cuda.Event:
+    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+
+
 def _milliseconds(candidate: Launch, run: Callable[[Launch], object]) -> float:
     from triton.compiler.errors import CompilationError
     from triton.runtime.errors import OutOfResources
 
     try:
         run(candidate)  # compiles
-        run(candidate)
+        filler = torch.empty(1 << 28, dtype=torch.uint8, device="cuda")
         times = []
         for _ in range(5):
-            start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            start, end = _event(), _event()
+            # Work of about a millisecond ahead of the launch, or the host's time to launch would be measured too. It
+            # also clears what the last run left in L2.
+            for _ in range(16):
+                filler.zero_()
             start.record()
             run(candidate)
             end.record()
