@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
@@ -163,11 +163,20 @@ ELLIPSIS = " … "
 
 def join_kept(source: str, spans: Iterable[Span], ellipsis: str) -> str:
     """The kept pieces of a source as one text: `ellipsis` stands where text between two pieces is missing."""
-    pieces = [source[s.start : s.end] for s in spans]
-    if len(pieces) < 2:
-        return "".join(pieces)
-    inner = [piece.strip() for piece in pieces[1:-1]]
-    return ellipsis.join([pieces[0].rstrip(), *inner, pieces[-1].lstrip()])
+    return ellipsis.join(source[s.start : s.end] for s in shown(source, spans))
+
+
+def shown(source: str, spans: Iterable[Span]) -> list[Span]:
+    """The kept ranges as they show in the joined text: without the white space beside text that is missing."""
+    pieces = list(spans)
+    last = len(pieces) - 1
+    for index, span in enumerate(pieces if last else ()):
+        text = source[span.start : span.end]
+        start = span.start + (len(text) - len(text.lstrip()) if index else 0)
+        end = span.end - (len(text) - len(text.rstrip()) if index < last else 0)
+        if (start, end) != (span.start, span.end):
+            pieces[index] = Span(start, max(start, end))
+    return pieces
 
 
 def json_safe(value: Any) -> Any:
@@ -203,13 +212,17 @@ class Rendering:
 
     def render(self, passages: Iterable[Passage]) -> str:
         """The text of these passages; passages of which nothing is kept leave no trace in it."""
-        parts = []
-        for number, passage in enumerate(passages, start=1):
+        return self.separator.join(head + body for _, head, _, body in self.parts(passages))
+
+    def parts(self, passages: Iterable[Passage]) -> Iterator[tuple[int, str, int, str]]:
+        """Of each passage that shows: its place, its heading, how many characters its body lost in front, its body."""
+        for index, passage in enumerate(passages):
             body = passage.text if passage.generated else join_kept(passage.source, passage.spans, self.ellipsis)
             if body.strip():
-                head = {"none": "", "title": passage.title, "number": f"[{number}] {passage.title}".rstrip()}
-                parts.append("\n".join(filter(None, (head[self.label], body.strip("\n").rstrip()))))
-        return self.separator.join(parts)
+                title = passage.title
+                head = {"none": "", "title": title, "number": f"[{index + 1}] {title}".rstrip()}[self.label]
+                rest = body.lstrip("\n")
+                yield index, head + "\n" if head else "", len(body) - len(rest), rest.rstrip()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -34,6 +33,7 @@ def mine_distractors(
 ) -> None:
     """Mine hard distractors: passages near a question that do not answer it."""
     from ctxshaper.evaluation.mining import WAYS, CorpusIndex, MinedFile, retrieved, written
+    from ctxshaper.generators import LocalGenerator
     from ctxshaper.reading.reader import Reader
 
     if corpus is None and generator is None:
@@ -54,7 +54,7 @@ def mine_distractors(
             ]
         )
     reader = Reader() if rerank else None
-    writer = import_module("ctxshaper.generators").LocalGenerator(generator) if generator and left else None
+    writer = LocalGenerator(generator) if generator and left else None
     total = 0
     for question, answers in track(left, "Mining", console=console):
         found = []

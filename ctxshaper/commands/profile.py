@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -40,6 +39,7 @@ def profile(
     from ctxshaper.evaluation.orders import accuracy_profile, scorer, with_gains
     from ctxshaper.evaluation.positions import PositionReader, attention_profile
     from ctxshaper.evaluation.questions import load_questions, made_up_questions
+    from ctxshaper.generators import LocalGenerator
 
     console = Console(stderr=True)
 
@@ -54,12 +54,12 @@ def profile(
             PositionReader(generator), first, slots, prompts=prompts, seed=seed, progress=bar("Reading")
         )
     else:
-        score = scorer(_generator(generator), measure)
+        score = scorer(LocalGenerator(generator), measure)
         made = accuracy_profile(
             score, first, slots, generator=generator, measure=measure, seed=seed, progress=bar("Asking")
         )
     if gains:
-        score = scorer(_generator(generator), measure)
+        score = scorer(LocalGenerator(generator), measure)
         made = with_gains(made, score, second, measure=measure, seed=seed, progress=bar("Comparing orders"))
     made.save(out)
     table = Table(
@@ -74,12 +74,3 @@ def profile(
         console.print(f"against {name}: {gain.gain:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}], p = {gain.p:.3f}")
     console.print("Reordering pays." if made.pays else "No gain beyond noise: AttnRank will leave the order alone.")
     console.print(f"Written to {out}")
-
-
-def _generator(name: str) -> Any:
-    try:
-        return import_module("ctxshaper.generators").LocalGenerator(name)
-    except ModuleNotFoundError as error:
-        raise InvalidInputError(
-            "answers need ctxshaper.generators; without it use --by attention --no-gains"
-        ) from error

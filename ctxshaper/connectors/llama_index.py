@@ -1,0 +1,174 @@
+"""LlamaIndex: a node postprocessor for query engines, chat engines and workflows. Needs llama-index-core."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+try:
+    from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
+    from llama_index.core.postprocessor.types import BaseNodePostprocessor
+    from llama_index.core.schema import BaseNode, ImageNode, MetadataMode, Node, NodeWithScore, QueryBundle, TextNode
+except ImportError as missing:
+    from ctxshaper.errors import MissingDependencyError
+
+    raise MissingDependencyError(
+        "ctxshaper.connectors.llama_index needs llama-index-core; pip install 'ctxshaper[llama-index]'"
+    ) from missing
+from llama_index_instrumentation import get_dispatcher  # comes with llama-index-core
+from pydantic import ConfigDict, Field, PrivateAttr, field_serializer
+
+from ctxshaper.connectors import citations
+from ctxshaper.connectors.records import KEY, Client, Mode, OnError, Outcome, own, results
+from ctxshaper.context import Passage
+
+__all__ = ["ContextShaperPostprocessor", "map_citation"]
+
+dispatcher = get_dispatcher(__name__)
+
+
+def is_text(node: BaseNode) -> bool:
+    """Whether a node is text and nothing else; images and other media are not for a text reader."""
+    if isinstance(node, TextNode):
+        return not isinstance(node, ImageNode)
+    if not isinstance(node, Node):
+        return False
+    return node.text_resource is not None and not (node.image_resource or node.audio_resource or node.video_resource)
+
+
+def to_passages(nodes: Sequence[NodeWithScore]) -> list[Passage]:
+    """Passages of text nodes: content without metadata, id, score, metadata. A pure function."""
+    return [
+        Passage(
+            item.node.get_content(metadata_mode=MetadataMode.NONE),
+            id=item.node.node_id,
+            score=item.score,
+            metadata={k: v for k, v in item.node.metadata.items() if k != KEY},
+        )
+        for item in nodes
+    ]
+
+
+def to_nodes(nodes: Sequence[NodeWithScore], passages: Sequence[Passage], outcome: Outcome) -> list[NodeWithScore]:
+    """Copies of the text nodes that say what the passages say; the originals are not touched. A pure function.
+
+    Args:
+        nodes: as retrieved, all of them text.
+        passages: what `to_passages` made of them.
+        outcome: of shaping them.
+    """
+    shaped = []
+    for result in results(passages, outcome, [own(item.node.metadata) for item in nodes]):
+        original = nodes[result.rank]
+        node = original.node
+        copied = node.model_copy(
+            update={
+                # A citation engine cuts nodes anew and prints numbers into them: the record keeps the text it is about.
+                "metadata": {**node.metadata, KEY: {**result.record, "text": result.text}},
+                "excluded_llm_metadata_keys": [*{**dict.fromkeys(node.excluded_llm_metadata_keys), KEY: None}],
+                "excluded_embed_metadata_keys": [*{**dict.fromkeys(node.excluded_embed_metadata_keys), KEY: None}],
+                "relationships": dict(node.relationships),
+            }
+        )
+        copied.set_content(result.text)
+        shaped.append(original.model_copy(update={"node": copied, "score": result.score}))
+    return shaped
+
+
+def map_citation(nodes: Sequence[NodeWithScore | BaseNode], answer_span: str) -> citations.Citation | None:
+    """Find the source of an answer's words in shaped nodes, such as `response.source_nodes`.
+
+    Args:
+        nodes: what the generator was given; a `CitationQueryEngine` may have cut and numbered them since.
+        answer_span: words of the answer; found as `ctxshaper.connectors.citations.map_citation` finds them.
+
+    Returns:
+        The citation, whose spans count in the original node's text; None where no node says this.
+    """
+    blocks = []
+    for index, item in enumerate(nodes):
+        node = item.node if isinstance(item, NodeWithScore) else item
+        if is_text(node):
+            text, record = node.get_content(metadata_mode=MetadataMode.NONE), own(node.metadata)
+            whole = {"spans": [[0, len(text)]], "ellipsis": ""}
+            blocks.append(citations.Block((record or {}).get("text", text), record or whole, node.node_id, index))
+    return citations.find(blocks, answer_span)
+
+
+class ContextShaperPostprocessor(BaseNodePostprocessor):
+    """Shapes retrieved nodes, in any place that takes node postprocessors.
+
+    Nodes are copied, never changed; ids, relationships and metadata stay. What was kept and dropped, and why, stands
+    under `metadata["ctxshaper"]`, hidden from the LM and the embedding. Images and other media keep their places.
+    Without a query, nodes pass untouched.
+
+        index.as_query_engine(node_postprocessors=[ContextShaperPostprocessor(pipeline="qa", budget="30%")])
+
+    Attributes:
+        pipeline: the name or path of a recipe, or a `ctxshaper.Pipeline`; models load at first use. Only a recipe
+            survives `to_dict` and `from_dict`.
+        budget: tokens (500), a share ("30%", 0.3) or "auto"; None for the pipeline's own.
+        mode: "shape", or "shadow": record what would be done, and return the nodes as they are.
+        on_error: "raise", or "skip": return the nodes as they are, and record the error.
+
+    Raises:
+        pydantic.ValidationError: a ValueError, as for every field of the framework: an unknown recipe, a budget that
+            cannot be read, a field that does not exist. The message is this project's.
+    """
+
+    pipeline: Any = Field(default="qa", description="Recipe name, recipe path, or a ctxshaper.Pipeline.")
+    budget: int | float | str | None = Field(default=None, description="Tokens, a share, or 'auto'.")
+    mode: Mode = Field(default="shape", description="'shape', or 'shadow' to record only.")
+    on_error: OnError = Field(default="raise", description="'raise', or 'skip' to return the nodes as they are.")
+
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+    _client: Client = PrivateAttr()
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Check the recipe; models are loaded at first use."""
+        super().model_post_init(context)
+        self._client = Client(self.pipeline, self.budget, self.mode, self.on_error)
+
+    @classmethod
+    def class_name(cls) -> str:
+        """The name under which LlamaIndex writes this component down."""
+        return "ContextShaperPostprocessor"
+
+    @field_serializer("pipeline")
+    def _write(self, pipeline: Any) -> str:
+        # Instrumentation dumps components: a pipeline must not fail there. `from_dict` then refuses its name.
+        return str(pipeline)
+
+    def _postprocess_nodes(
+        self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
+    ) -> list[NodeWithScore]:
+        texts = [item for item in nodes if is_text(item.node)]
+        if query_bundle is None or not texts:
+            return list(nodes)
+        self._start(nodes, query_bundle)
+        passages = to_passages(texts)
+        return self._end(nodes, to_nodes(texts, passages, self._client.shape(query_bundle.query_str, passages)))
+
+    @dispatcher.span  # the framework traces the sync method by itself, and only that
+    async def _apostprocess_nodes(
+        self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
+    ) -> list[NodeWithScore]:
+        texts = [item for item in nodes if is_text(item.node)]
+        if query_bundle is None or not texts:
+            return list(nodes)
+        self._start(nodes, query_bundle)
+        passages = to_passages(texts)
+        outcome = await self._client.ashape(query_bundle.query_str, passages)
+        return self._end(nodes, to_nodes(texts, passages, outcome))
+
+    def _start(self, nodes: list[NodeWithScore], query: QueryBundle) -> None:
+        name = str(self.pipeline)
+        dispatcher.event(ReRankStartEvent(query=query, nodes=nodes, top_n=len(nodes), model_name=name))
+
+    def _end(self, nodes: list[NodeWithScore], shaped: list[NodeWithScore]) -> list[NodeWithScore]:
+        """Shaped text in the places of text; other nodes where they stood."""
+        texts = iter(shaped)
+        merged = [item if not is_text(item.node) else next(texts, None) for item in nodes]
+        result = [item for item in merged if item is not None] + list(texts)
+        dispatcher.event(ReRankEndEvent(nodes=result))
+        return result
