@@ -15,13 +15,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from ctxshaper.generators import LocalGenerator
 
 from ctxshaper import Abstention, Context, DistractionFilter, Passage, Reader
 from ctxshaper.evaluation.orders import scorer
 from ctxshaper.evaluation.paired import paired_gain
 from ctxshaper.evaluation.positions import prompt
 from ctxshaper.evaluation.questions import Question, load_questions
+from ctxshaper.generators import LocalGenerator
 
 
 def main() -> None:

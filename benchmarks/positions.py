@@ -11,11 +11,11 @@ import time
 from pathlib import Path
 
 import torch
-from ctxshaper.generators import LocalGenerator
 
 from ctxshaper.evaluation.orders import accuracy_profile, scorer, with_gains
 from ctxshaper.evaluation.positions import PositionReader, attention_profile
 from ctxshaper.evaluation.questions import load_questions
+from ctxshaper.generators import LocalGenerator
 
 
 def main() -> None:

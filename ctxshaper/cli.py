@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 import time
@@ -11,6 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
+from ctxshaper.commands.mine_distractors import mine_distractors
+from ctxshaper.commands.profile import profile
 from ctxshaper.context import Context, Passage
 from ctxshaper.errors import CtxshaperError, InvalidInputError
 
@@ -22,15 +25,22 @@ app = typer.Typer(
 )
 
 
-class _Errors:
-    """Shows a user's mistake as one line on stderr, exit code 2; anything unforeseen keeps its traceback."""
+def explained(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with a user's mistake as one line on stderr, exit code 2; the unforeseen keeps its traceback."""
 
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, _: Any, error: BaseException | None, __: Any) -> None:
-        if isinstance(error, CtxshaperError):
+    @functools.wraps(command)
+    def run(*args: Any, **options: Any) -> None:
+        try:
+            command(*args, **options)
+        except CtxshaperError as error:
             typer.echo(f"ctxshaper: {error}", err=True)
             raise typer.Exit(2 if isinstance(error, InvalidInputError) else 1) from error
+
+    return run
+
+
+app.command()(explained(profile))
+app.command("mine-distractors")(explained(mine_distractors))
 
 
 @app.callback(invoke_without_command=True)
@@ -46,6 +56,7 @@ def main(
 
 
 @app.command()
+@explained
 def shape(
     query: Annotated[str, typer.Option("--query", "-q", help="The user's question.")],
     passages: Annotated[
@@ -61,14 +72,13 @@ def shape(
     trace: Annotated[bool, typer.Option("--trace", help="Print what each stage did, on stderr.")] = False,
 ) -> None:
     """Shape passages for a question and print what the generator should read."""
-    with _Errors():
-        found = read_passages(passages)
-        shaped = _with_progress(lambda: _shape(query, found, recipe, budget, model))
-        typer.echo(shaped.to_json() if as_json else _printable(shaped.text))
-        if trace:
-            typer.echo(shaped.trace.to_json(indent=2), err=True)
-        if not as_json and sys.stderr.isatty():
-            typer.echo(f"{shaped.tokens} of {shaped.tokens_in} tokens", err=True)
+    found = read_passages(passages)
+    shaped = _with_progress(lambda: _shape(query, found, recipe, budget, model))
+    typer.echo(shaped.to_json() if as_json else _printable(shaped.text))
+    if trace:
+        typer.echo(shaped.trace.to_json(indent=2), err=True)
+    if not as_json and sys.stderr.isatty():
+        typer.echo(f"{shaped.tokens} of {shaped.tokens_in} tokens", err=True)
 
 
 def _shape(query: str, passages: list[Passage], recipe: str, budget: str | None, model: str | None) -> Context:

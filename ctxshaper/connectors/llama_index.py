@@ -95,7 +95,7 @@ def map_citation(nodes: Sequence[NodeWithScore | BaseNode], answer_span: str) ->
     return citations.find(blocks, answer_span)
 
 
-class ContextShaperPostprocessor(BaseNodePostprocessor):
+class ContextShaperPostprocessor(BaseNodePostprocessor):  # type: ignore[misc]  # its base is untyped
     """Shapes retrieved nodes, in any place that takes node postprocessors.
 
     Nodes are copied, never changed; ids, relationships and metadata stay. What was kept and dropped, and why, stands

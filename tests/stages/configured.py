@@ -1,6 +1,7 @@
 """One list of configured stages, crossed by the tests with every way of running them."""
 
-from ctxshaper.stages import STAGES, AttnRank, DistractionFilter, EvidenceFilter, GemFilter, Stage
+from ctxshaper.generators import FakeGenerator
+from ctxshaper.stages import S2A, STAGES, AttnRank, DistractionFilter, EvidenceFilter, GemFilter, Stage
 
 CONFIGURED: list[Stage] = [
     EvidenceFilter(),
@@ -15,6 +16,7 @@ CONFIGURED: list[Stage] = [
     AttnRank(preset="best_last"),
     DistractionFilter(keep=1, when_ignored="use"),
     DistractionFilter(keep=1, action="demote", when_ignored="use"),
+    S2A(generator=FakeGenerator(lambda prompt: "Context: The bridge was designed by Ada Moreau.\nQuestion: Who?")),
 ]
 
 assert {type(stage) for stage in CONFIGURED} == set(STAGES.values()), "a stage is missing from the list"
