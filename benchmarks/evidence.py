@@ -164,9 +164,9 @@ def main() -> None:
     for title, score in methods(fitted, stage).items():
         cells = []
         for name, questions in sets.items():
+            scored = [(q, score(q, n % 2 if name == "HotpotQA" else None)) for n, q in enumerate(questions)]
             for share in SHARES:
-                halved = [(q, n % 2 if name == "HotpotQA" else None) for n, q in enumerate(questions)]
-                evidence, tokens = np.mean([kept(q, score(q, half), share) for q, half in halved], axis=0)
+                evidence, tokens = np.mean([kept(q, scores, share) for q, scores in scored], axis=0)
                 cells.append(f"{evidence:.3f} ({tokens:.3f})")
         print(f"{title:46s}" + "".join(cell.rjust(16) for cell in cells), flush=True)
 
