@@ -113,9 +113,9 @@ def methods(
     """Scores of a question's units by method; the second argument is the half that the question belongs to."""
     embedder, reader = stage.embedder, stage.reader
 
-    def texts(question: Question) -> list[str]:
-        passages = question.context.passages
-        return [p.source[s.start : s.end].strip() for p, u in zip(passages, question.units, strict=True) for s in u]
+    def texts(question: Question, titled: bool = False) -> list[str]:
+        pairs = zip(question.context.passages, question.units, strict=True)
+        return [(f"{p.title}: " if titled else "") + p.source[s.start : s.end].strip() for p, u in pairs for s in u]
 
     def unseen(name: str, shipped: Sequence[float]) -> Callable[[Question, int | None], Scores]:
         # Half 0 is scored with the weights fitted on half 1 and the other way round; nq20_hard with the shipped ones.
@@ -134,7 +134,9 @@ def methods(
         "EvidenceFilter: + second hop (recipe qa)": lambda q, _: stage.join_hops(q.first @ fused, q.second @ fused),
         "GemFilter by sentence, causal": gem,
         "BM25 of sentences": lambda q, _: bm25(q.context.query, texts(q)),
+        "BM25 of sentences with titles": lambda q, _: bm25(q.context.query, texts(q, titled=True)),
         "MiniLM of sentences": lambda q, _: embedder.similarity(q.context.query, texts(q)),
+        "MiniLM of sentences with titles": lambda q, _: embedder.similarity(q.context.query, texts(q, titled=True)),
         "first sentences": lambda q, _: -np.arange(sum(map(len, q.units)), dtype=float),
     }
 
