@@ -9,6 +9,11 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import pytest
 import torch
 
+# Without a GPU the kernels run in Triton's interpreter. Triton asks once, at its own import, and a framework may import
+# it before the kernels' tests are collected.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 from ctxshaper import Embedder, Passage, Reader
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
