@@ -110,11 +110,10 @@ class PositionReader:
         if before[: len(self.encoder.bos)] != self.encoder.bos:
             before = self.encoder.bos + before
         ids = [*before, *own, *after]
-        limits = [x for x in (self.decoder.max_positions, self.decoder.window) if x]
-        if limits and len(ids) > min(limits):
+        if self.decoder.reach is not None and len(ids) > self.decoder.reach:
             raise InvalidInputError(
-                f"the prompt has {len(ids)} tokens, but {self.source.name} sees {min(limits)} at once; use fewer slots "
-                "or shorter passages"
+                f"the prompt has {len(ids)} tokens, but {self.source.name} sees {self.decoder.reach} at once; use "
+                "fewer slots or shorter passages"
             )
         # A token belongs to where its last character lies: it may begin with white space.
         last = np.maximum(offsets[:, 1] - 1, offsets[:, 0])

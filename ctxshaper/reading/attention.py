@@ -6,9 +6,8 @@ layer; nothing of the model is patched, and a call leaves nothing behind in it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate, pairwise
 from typing import Any, Protocol
 
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from ctxshaper.errors import UnsupportedModelError
 from ctxshaper.kernels import gem_scores, passage_attention, query_attention
+from ctxshaper.reading.memory import Held
 
 NAME = "ctxshaper"
 KEYWORD = "ctxshaper_call"
@@ -47,6 +47,7 @@ def _no_mask(*_: Any, **__: Any) -> None:
     return None
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _forward(
     module: Any, query: Tensor, key: Tensor, value: Tensor, _mask: None, **options: Any
 ) -> tuple[Tensor, None]:
@@ -64,34 +65,28 @@ def _forward(
 
 @dataclass
 class ReadPassages:
-    """Reads passages laid end to end in one row, each by itself behind a shared prefix, and keeps keys and values.
+    """Reads passages laid end to end in one row, each by itself behind a shared prefix.
 
     Attributes:
-        lengths: tokens of each passage.
-        layers: how many layers are read; the last gives keys only.
+        offsets: [N + 1] int32 where each passage starts.
+        last: the last layer that is read; it gives keys only.
+        keep: takes the keys and values [KV, T, D] of each layer; None for the last layer's values.
         prefix: keys and values [KV, P, D] of the prefix, by layer; empty while the prefix itself is read.
-        keys: by layer, [KV, T, D]; filled by the reading.
-        values: by layer but the last, [KV, T, D]; filled by the reading.
     """
 
-    lengths: Sequence[int]
-    layers: int
+    offsets: Tensor
+    last: int
+    keep: Callable[[int, Tensor, Tensor | None], None]
     prefix: Sequence[tuple[Tensor, Tensor]] = ()
-    keys: list[Tensor] = field(default_factory=list)
-    values: list[Tensor] = field(default_factory=list)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float, softcap: float | None) -> Tensor:
         """See `AttentionCall`."""
-        self.keys.append(k)
-        if layer == self.layers - 1:
+        if layer == self.last:
+            self.keep(layer, k, None)
             raise LayersRead
-        self.values.append(v)
+        self.keep(layer, k, v)
         prefix = self.prefix[layer] if self.prefix else ()
-        return passage_attention(q, k, v, self.offsets(q.device), *prefix, scale=scale, softcap=softcap)
-
-    def offsets(self, device: torch.device) -> Tensor:
-        """[N + 1] int32 where each passage starts."""
-        return torch.tensor([0, *accumulate(self.lengths)], dtype=torch.int32, device=device)
+        return passage_attention(q, k, v, self.offsets, *prefix, scale=scale, softcap=softcap)
 
 
 @dataclass
@@ -99,48 +94,43 @@ class AskMemories:
     """Runs a query alone; its rows attend to all memories at once.
 
     Attributes:
-        keys: [L, KV, P + T, D], prefix first.
-        values: [L - 1, KV, P + T, D].
-        lengths: tokens of the prefix and of each memory.
+        held: the memories.
         weights: by layer, [R, H] float32 weights of the attention mass; layers without heads that count are absent.
         gem_layer: the layer at which GemFilter's scores of each memory are wanted, or None.
-        mass: [T] float32; filled by the reading.
-        gem: [T] float32, pooled within each memory, or None; filled by the reading.
+        finite: the pages hold no NaN and no infinity, not even in slots without a token.
+        mass: [P * S] float32; filled by the reading.
+        gem: by memory, [n] float32, pooled; filled by the reading.
     """
 
-    keys: Tensor
-    values: Tensor
-    lengths: Sequence[int]
+    held: Held
     weights: dict[int, Tensor]
     gem_layer: int | None = None
+    finite: bool = False
     mass: Tensor | None = None
-    gem: Tensor | None = None
+    gem: dict[bytes, Tensor] = field(default_factory=dict)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float, softcap: float | None) -> Tensor:
         """See `AttentionCall`."""
-        last = layer == self.keys.shape[0] - 1
+        last = layer == len(self.held.keys) - 1
         rows = q.transpose(0, 1)
         if layer == self.gem_layer:
-            borders = pairwise(accumulate(self.lengths))
-            self.gem = torch.cat([gem_scores(rows[-1:], self.keys[layer][:, a:b]) for a, b in borders])
-        page = torch.zeros(1, dtype=torch.int32, device=q.device)
-        # The last layer holds no values; its keys stand in, and nothing reads them.
-        values = self.keys[layer] if last else self.values[layer]
+            slots = self.held.keys[layer][self.held.page_ids.long()].transpose(0, 1).flatten(1, 2)  # [KV, P * S, D]
+            self.gem = {key: gem_scores(rows[-1:], slots[:, place]) for key, place in self.held.places.items()}
         out, _, mass = query_attention(
             rows,
-            self.keys[layer][None],
-            values[None],
-            page,
-            torch.full_like(page, self.keys.shape[2]),
+            self.held.keys[layer],
+            self.held.values[layer],
+            self.held.page_ids,
+            self.held.page_lengths,
             k.transpose(0, 1),
             v.transpose(0, 1),
             scale=scale,
             softcap=softcap,
             mass_weights=self.weights.get(layer),
             need_output=not last,
+            finite=self.finite,
         )
         if mass is not None:
-            mass = mass[self.lengths[0] :]
             self.mass = mass if self.mass is None else self.mass + mass
         if last or out is None:
             raise LayersRead

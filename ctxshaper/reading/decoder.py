@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -54,6 +55,10 @@ class Decoder:
         device: where to run.
         dtype: the type of weights and memories.
 
+    Attributes:
+        reach: how many positions a token can see, or None for any number: what a sliding window holds, where there is
+            one, so that full attention within it is exactly right.
+
     Raises:
         UnsupportedModelError: an attention that would be read wrongly.
         ModelError: the model cannot be loaded.
@@ -65,7 +70,8 @@ class Decoder:
         self.config: Any = self.model.config
         self.device, self.dtype, self.layers = device, dtype, layers
         self.max_positions: int = int(getattr(self.config, "max_position_embeddings", 0) or 0)
-        self.window = self._sliding_window()
+        window = self._sliding_window()
+        self.reach = min((x for x in (self.max_positions, window) if x), default=None)
         install()
         self._check_attention()
 
@@ -89,13 +95,12 @@ class Decoder:
             positions: [T] positions.
             call: stands in for the attention.
         """
-        row = torch.tensor([ids], device=self.device)
-        places = torch.tensor([positions], device=self.device)
-        with torch.inference_mode():
-            try:
-                self.model(input_ids=row, position_ids=places, use_cache=False, **{KEYWORD: call})
-            except LayersRead:
-                return
+        self.forward(torch.tensor([ids], device=self.device), torch.tensor([positions], device=self.device), call)
+
+    def forward(self, ids: Tensor, positions: Tensor, call: AttentionCall) -> None:
+        """The same of tensors [1, T] on the model's device, without waiting for it."""
+        with torch.inference_mode(), suppress(LayersRead):
+            self.model(input_ids=ids, position_ids=positions, use_cache=False, **{KEYWORD: call})
 
     @torch.inference_mode()
     def _check_attention(self) -> None:

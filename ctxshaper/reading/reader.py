@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -19,29 +21,31 @@ from ctxshaper.context import Passage
 from ctxshaper.errors import InvalidInputError, ModelError
 from ctxshaper.reading.attention import AskMemories, ReadPassages, ReadPrompt
 from ctxshaper.reading.decoder import Decoder, pick_device, pick_dtype
-from ctxshaper.reading.memory import MemoryCache, PassageMemory, content_key
+from ctxshaper.reading.gathering import Gathering, Wanted
+from ctxshaper.reading.layout import Layout, Tokens
+from ctxshaper.reading.memory import Memories, MemoryCache
 from ctxshaper.reading.models import load_tokenizer, loading, resolve_lm
+from ctxshaper.reading.paged import PagedCache
 from ctxshaper.reading.profile import HeadProfile
 from ctxshaper.reading.reading import PassageReading, Reading
 from ctxshaper.reading.tokenization import Encoder
+from ctxshaper.reading.warm import WarmQueries
 
-# Passages end at this position and the query follows: every passage is equally near to the query, and its memory
-# does not depend on the others. Measured on HotpotQA, ends at 512, 1,024 and 2,048 did equally well.
-_END = 2048
-_QUERY_ROOM = 256
-_OVERLAP = 128
 # Rows of one forward pass: enough to keep the matrix unit busy, small enough to keep activations in a few MB.
-_CHUNK = {"cpu": 2048, "cuda": 16384, "mps": 4096}
+_CHUNK = {"cpu": 2048, "cuda": 8192, "mps": 4096}
+_CACHE_BYTES = 2**30
+
+_T = TypeVar("_T")
 
 
-@dataclass(frozen=True)
-class _Encoded:
-    """A passage as tokens: its windows, and where each window's tokens lie in its source."""
+class _once(cached_property[_T]):  # noqa: N801  # used as a decorator
+    """A cached property that is computed by one thread while others wait."""
 
-    offsets: NDArray[np.int64]  # [n, 2] of the source's tokens
-    windows: tuple[tuple[int, int], ...]  # token ranges, overlapping
-    ids: tuple[tuple[int, ...], ...]  # by window, with the heading in front
-    heading: int  # tokens of the heading
+    def __get__(self, instance: Any, owner: Any = None) -> _T:  # type: ignore[override]
+        if instance is None:
+            return self  # type: ignore[return-value]
+        with instance._lock:
+            return super().__get__(instance, owner)  # type: ignore[no-any-return]
 
 
 class Reader:
@@ -55,7 +59,8 @@ class Reader:
         profile: which heads count; a `HeadProfile`, a path to one, or None for the shipped or automatic one.
         device: "auto", or a torch device.
         dtype: "auto", "bfloat16", "float16" or "float32".
-        cache_bytes: what remembered passages may take in memory.
+        cache_bytes: what remembered passages may take in memory; None for 1 GiB, or on a GPU a quarter of what is
+            free at first use, allocated at once.
         max_tokens: the most tokens of passages in one request.
 
     Raises:
@@ -70,26 +75,23 @@ class Reader:
         profile: HeadProfile | str | Path | None = None,
         device: str = "auto",
         dtype: str = "auto",
-        cache_bytes: int = 2**30,
+        cache_bytes: int | None = None,
         max_tokens: int = 131_072,
     ) -> None:
         self.source = resolve_lm(model)
         self.device = pick_device(device)
         self.dtype = pick_dtype(dtype, self.device)
         self.max_tokens = max_tokens
-        self.cache = MemoryCache(cache_bytes)
+        self._cache_bytes = cache_bytes
         self._profile = profile
         self._lock = threading.RLock()
-        # The joined memories of the last requests: a second query over the same passages copies nothing.
-        self._joined: OrderedDict[tuple[bytes, ...], tuple[Tensor, Tensor]] = OrderedDict()
 
-    @cached_property
+    @_once
     def encoder(self) -> Encoder:
         """The model's tokenizer, safe to share."""
-        with self._lock:
-            return Encoder(load_tokenizer(self.source))
+        return Encoder(load_tokenizer(self.source))
 
-    @cached_property
+    @_once
     def profile(self) -> HeadProfile:
         """The head profile in use."""
         if isinstance(self._profile, HeadProfile):
@@ -100,8 +102,6 @@ class Reader:
         return shipped or self._automatic_profile()
 
     def _automatic_profile(self) -> HeadProfile:
-        import warnings
-
         with loading(self.source):
             from transformers import AutoConfig
 
@@ -114,37 +114,65 @@ class Reader:
         )
         return HeadProfile.automatic(self.source.name, int(config.num_hidden_layers), int(config.num_attention_heads))
 
-    @cached_property
+    @_once
     def decoder(self) -> Decoder:
         """The layers that are read, loaded at first use."""
-        with self._lock:
-            layers = max(self.profile.layers, self.profile.filter_layer + 1)
-            return Decoder(self.source, layers, self.device, self.dtype)
+        layers = max(self.profile.layers, self.profile.filter_layer + 1)
+        return Decoder(self.source, layers, self.device, self.dtype)
 
-    @cached_property
-    def _end(self) -> int:
-        # Everything lies inside a sliding window, where the model has one: then full attention is exactly right.
-        reach = [x for x in (self.decoder.max_positions, self.decoder.window) if x]
-        end = min([_END, *(limit - _QUERY_ROOM for limit in reach)])
-        if end < len(self._prefix_ids) + 2:
-            raise ModelError(f"{self.source.name} sees only {min(reach)} positions, too few to read passages with")
-        return end
+    @_once
+    def layout(self) -> Layout:
+        """How passages and queries stand in front of the model."""
+        shape = (self.source.name, self.source.revision(), self.decoder.layers, self.dtype)
+        return Layout(
+            self.encoder,
+            self.profile,
+            self.source.name,
+            reach=self.decoder.reach,
+            fingerprint=shape,
+            max_tokens=self.max_tokens,
+        )
 
-    @cached_property
-    def _prefix_ids(self) -> list[int]:
-        return self.encoder.bos + self.encoder.markup(self.profile.prefix)
-
-    @cached_property
-    def _fingerprint(self) -> bytes:
-        parts = (self.source.name, self.source.revision(), self.decoder.layers, self._end, self.dtype)
-        return repr((*parts, self._prefix_ids)).encode()
-
-    @cached_property
+    @_once
     def _prefix(self) -> list[tuple[Tensor, Tensor]]:
-        with self._lock:
-            call = ReadPassages([len(self._prefix_ids)], self.decoder.layers)
-            self.decoder.run(self._prefix_ids, range(len(self._prefix_ids)), call)
-            return list(zip(call.keys, [*call.values, call.keys[-1]], strict=True))
+        kept: list[tuple[Tensor, Tensor]] = []
+        ids = self.layout.prefix
+
+        def keep(_: int, keys: Tensor, values: Tensor | None) -> None:
+            kept.append((keys.contiguous(), keys if values is None else values.contiguous()))
+
+        self.decoder.run(ids, range(len(ids)), ReadPassages(self._offsets([len(ids)]), self.decoder.layers - 1, keep))
+        return kept
+
+    @_once
+    def cache(self) -> Memories[Any]:
+        """What is remembered of passages."""
+        if self.device.type != "cuda":
+            return MemoryCache(_CACHE_BYTES if self._cache_bytes is None else self._cache_bytes, self._prefix)
+        free, _ = torch.cuda.mem_get_info(self.device)
+        return PagedCache(free // 4 if self._cache_bytes is None else self._cache_bytes, self._prefix)
+
+    @_once
+    def _gathering(self) -> Gathering[Any]:
+        return Gathering(self.cache, self._read)
+
+    @_once
+    def _head_weights(self) -> dict[int, Tensor]:
+        """By layer, [H] float32 weights of the heads that count."""
+        weights: dict[int, Tensor] = {}
+        for head in self.profile.heads:
+            if head.head >= self.decoder.config.num_attention_heads:
+                raise ModelError(
+                    f"the head profile of {self.profile.model!r} names head {head.head}, but {self.source.name} has "
+                    f"{self.decoder.config.num_attention_heads}; pass a profile made for this model"
+                )
+            row = weights.setdefault(head.layer, torch.zeros(self.decoder.config.num_attention_heads))
+            row[head.head] += head.weight
+        return {layer: row.to(self.device) for layer, row in weights.items()}
+
+    @_once
+    def _warm(self) -> WarmQueries:
+        return WarmQueries(self.decoder, self._head_weights, self.layout.end)
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a text as this model counts them."""
@@ -152,7 +180,8 @@ class Reader:
 
     def remember(self, passages: Sequence[Passage | str]) -> None:
         """Read passages ahead of time, so that the first query finds them in the cache."""
-        self._memories([self._encode(Passage.of(p)) for p in passages])
+        with self._held([self.layout.passage(Passage.of(p)) for p in passages]):
+            pass
 
     def read(self, query: str, passages: Sequence[Passage | str]) -> Reading:
         """Score every token of every passage by the attention it receives from the query's tokens.
@@ -185,174 +214,110 @@ class Reader:
         if independent:
             return self._ask(query, passages, gem=True)
         started = time.perf_counter()
-        encoded = [self._encode(Passage.of(p), whole=True) for p in passages]
-        ids, rows = list(self._prefix_ids), []
-        for one in encoded:
-            ids += one.ids[0]
-            rows.append((len(ids) - len(one.offsets), len(ids)))
-            ids += self._gap_ids
-        ids += self._query_ids(query)[0]
-        limits = [x for x in (self.decoder.max_positions, self.decoder.window) if x]
-        if limits and len(ids) > min(limits):
-            raise InvalidInputError(
-                f"the prompt has {len(ids)} tokens, but {self.source.name} sees {min(limits)} at once; use fewer "
-                "passages or independent reading"
-            )
+        ids, ranges, tokens = self.layout.prompt(query, [Passage.of(p) for p in passages])
         call = ReadPrompt(self.profile.filter_layer)
         self.decoder.run(ids, range(len(ids)), call)
         assert call.gem is not None  # noqa: S101  # the filter layer is always loaded
         scores = _numbers(call.gem)
-        read = [PassageReading(e.offsets, scores[a:b]) for e, (a, b) in zip(encoded, rows, strict=True)]
+        read = [PassageReading(t.offsets, scores[a:b]) for t, (a, b) in zip(tokens, ranges, strict=True)]
         notes = {"tokens_read": len(ids), "milliseconds": 1e3 * (time.perf_counter() - started)}
         return Reading(query, tuple(read), notes)
 
     def _ask(self, query: str, passages: Sequence[Passage | str], *, gem: bool) -> Reading:
         started = time.perf_counter()
-        ids, rows = self._query_ids(query)
-        encoded = [self._encode(Passage.of(p)) for p in passages]
-        hits, misses = self.cache.hits, self.cache.misses
-        memories = self._memories(encoded)
-        found: dict[bytes, NDArray[np.float32]] = {}
-        if memories:
-            found = self._scores(ids, rows, memories, gem)
-            if self.profile.contrast and not gem:
-                plain = self._scores(*self._query_ids("N/A"), memories, gem)
-                found = {key: scores - plain[key] for key, scores in found.items()}
-        read = tuple(self._join_windows(one, found) for one in encoded)
+        self.layout.query(query)  # a query that cannot be asked is refused before anything is read
+        tokens = [self.layout.passage(Passage.of(p)) for p in passages]
+        with self._held(tokens) as (handles, hits):
+            found: dict[bytes, NDArray[np.float32]] = {}
+            if handles:
+                found = self._scores(query, handles, gem)
+                if self.profile.contrast and not gem:
+                    plain = self._scores("N/A", handles, gem)
+                    found = {key: scores - plain[key] for key, scores in found.items()}
+        read = tuple(PassageReading(one.offsets, self.layout.joined(one, found)) for one in tokens)
         notes = {
-            "cache_hits": self.cache.hits - hits,
-            "cache_misses": self.cache.misses - misses,
+            "cache_hits": hits,
+            "cache_misses": len(handles) - hits,
             "milliseconds": 1e3 * (time.perf_counter() - started),
         }
         return Reading(query, read, notes)
 
-    def _scores(
-        self, ids: list[int], rows: list[int], memories: dict[bytes, PassageMemory], gem: bool
-    ) -> dict[bytes, NDArray[np.float32]]:
-        keys, values = self._join(memories)
-        layers = {head.layer for head in self.profile.heads}
-        heads = self.decoder.config.num_attention_heads
-        weights = {layer: torch.zeros(len(ids), heads, device=self.device) for layer in layers}
-        for head in self.profile.heads:
-            weights[head.layer][rows, head.head] = head.weight / len(rows)
-        lengths = [len(self._prefix_ids), *(memory.tokens for memory in memories.values())]
-        call = AskMemories(keys, values, lengths, weights, self.profile.filter_layer if gem else None)
-        self.decoder.run(ids, range(self._end, self._end + len(ids)), call)
-        result = call.gem if gem else call.mass
-        if result is None:
-            raise ModelError(f"the head profile of {self.profile.model!r} names no layer that was read")
-        pieces = np.split(_numbers(result), np.cumsum(lengths[1:-1]))
-        return dict(zip(memories, pieces, strict=True))
-
-    def _query_ids(self, query: str) -> tuple[list[int], list[int]]:
-        """Tokens of the query in its frame, and which of them are the query's own."""
-        if not query.strip():
-            raise InvalidInputError("the query is empty; pass the user's question")
-        before, after = (
-            self.encoder.markup(self.profile.before_query),
-            self.encoder.markup(self.profile.after_query),
-        )
-        own, _ = self.encoder.data(query)
-        ids = before + own + after
-        reach = [x for x in (self.decoder.max_positions, self.decoder.window) if x]
-        if reach and len(ids) > min(reach) - self._end:
-            raise InvalidInputError(
-                f"the query has {len(own)} tokens; {self.source.name} takes at most "
-                f"{min(reach) - self._end - len(before) - len(after)} beside the passages"
+    def _scores(self, query: str, handles: Mapping[bytes, Any], gem: bool) -> dict[bytes, NDArray[np.float32]]:
+        """Scores of the tokens of each memory."""
+        ids, rows = self.layout.query(query)
+        held = self.cache.request(handles)
+        if gem:
+            call = AskMemories(held, {}, self.profile.filter_layer)
+            self.decoder.run(ids, range(self.layout.end, self.layout.end + len(ids)), call)
+            return {key: _numbers(scores) for key, scores in call.gem.items()}
+        ids = ids[: rows[-1] + 1]  # what stands behind the query is seen by none of its rows
+        if isinstance(self.cache, PagedCache) and self.device.type == "cuda":
+            scores = _numbers(self._warm.ask(ids, rows, held))
+        else:
+            row_weights = torch.zeros(len(ids), 1, device=self.device).index_fill_(
+                0, torch.tensor(rows, device=self.device), 1 / len(rows)
             )
-        return ids, list(range(len(before), len(before) + len(own)))
+            call = AskMemories(held, {layer: row_weights * heads for layer, heads in self._head_weights.items()})
+            self.decoder.run(ids, range(self.layout.end, self.layout.end + len(ids)), call)
+            assert call.mass is not None  # noqa: S101  # a profile has a head, and its layer is read
+            scores = _numbers(call.mass)
+        return {key: scores[place] for key, place in held.places.items()}
 
-    @cached_property
-    def _gap_ids(self) -> list[int]:
-        return self.encoder.markup("\n\n")
-
-    def _encode(self, passage: Passage, *, whole: bool = False) -> _Encoded:
-        text = passage.source
-        if len(text) > 32 * self.max_tokens:
-            raise InvalidInputError(
-                f"a passage has {len(text):,} characters; this reader takes at most {self.max_tokens:,} tokens in one "
-                "request: split the passage, or raise max_tokens"
-            )
-        heading = self.encoder.data(passage.title + "\n")[0][:64] if passage.title else []
-        ids, offsets = self.encoder.data(text)
-        if whole:
-            return _Encoded(offsets, ((0, len(ids)),), ((*heading, *ids),), len(heading))
-        room = self._end - len(self._prefix_ids) - len(heading)
-        windows = [(0, min(len(ids), room))]
-        while windows[-1][1] < len(ids):
-            start = windows[-1][1] - min(_OVERLAP, room // 4)
-            windows.append((start, min(len(ids), start + room)))
-        pieces = tuple((*heading, *ids[a:b]) for a, b in windows)
-        return _Encoded(offsets, tuple(windows), pieces, len(heading))
-
-    def _key(self, ids: tuple[int, ...]) -> bytes:
-        return content_key(self._fingerprint, ids)
-
-    def _memories(self, encoded: Sequence[_Encoded]) -> dict[bytes, PassageMemory]:
-        """The memories of all windows, each content once, in an order that does not depend on the passages'."""
-        wanted = {self._key(ids): ids for one in encoded for ids in one.ids if len(ids) > one.heading}
+    @contextmanager
+    def _held(self, tokens: Sequence[Tokens]) -> Iterator[tuple[dict[bytes, Any], int]]:
+        """Memories of all windows, each content once, in an order that does not depend on the passages'; and hits."""
+        wanted = {key: ids for t in tokens for key, ids in zip(t.keys, t.ids, strict=True) if len(ids) > t.heading}
         total = sum(map(len, wanted.values()))
         if total > self.max_tokens:
             raise InvalidInputError(
                 f"the passages have {total:,} tokens together; this reader takes at most {self.max_tokens:,} in one "
                 "request: pass fewer passages, or raise max_tokens"
             )
-        with self._lock:  # two requests for the same new passage: the second finds it read
-            found = {key: self.cache.get(key) for key in sorted(wanted)}
-            new = sorted((key for key, m in found.items() if m is None), key=lambda k: (len(wanted[k]), k))
-            batch: list[bytes] = []
-            for index, key in enumerate(new):
-                batch.append(key)
-                size = sum(len(wanted[k]) for k in batch)
-                following = len(wanted[new[index + 1]]) if index + 1 < len(new) else _END
-                if index == len(new) - 1 or size + following > _CHUNK.get(self.device.type, _END):
-                    for memory in self._read_batch({k: wanted[k] for k in batch}):
-                        found[memory.key] = memory
-                        self.cache.put(memory)
-                    batch = []
-        return {key: memory for key, memory in found.items() if memory is not None}
+        found = self.cache.take(wanted)
+        hits = len(found)
+        try:
+            found |= self._gathering.read({key: ids for key, ids in wanted.items() if key not in found})
+            yield {key: found[key] for key in sorted(found)}, hits
+        finally:
+            self.cache.release(found.values())
 
-    def _read_batch(self, batch: dict[bytes, tuple[int, ...]]) -> list[PassageMemory]:
+    def _read(self, wanted: Wanted) -> dict[bytes, Any]:
+        """Read new passages, batched by length."""
+        order = sorted(wanted, key=lambda key: (len(wanted[key]), key))
+        chunk, batches, size = _CHUNK.get(self.device.type, 2048), list[list[bytes]](), 0
+        for key in order:
+            if not batches or size + len(wanted[key]) > chunk:
+                batches.append([])
+                size = 0
+            batches[-1].append(key)
+            size += len(wanted[key])
+        found: dict[bytes, Any] = {}
+        try:
+            for batch in batches:
+                found |= self._read_batch({key: wanted[key] for key in batch})
+        except BaseException:
+            self.cache.release(found.values())
+            raise
+        return found
+
+    def _read_batch(self, batch: Wanted) -> dict[bytes, Any]:
         ids = [token for tokens in batch.values() for token in tokens]
-        positions = [p for tokens in batch.values() for p in range(self._end - len(tokens), self._end)]
-        lengths = [len(tokens) for tokens in batch.values()]
-        call = ReadPassages(lengths, self.decoder.layers, self._prefix)
-        self.decoder.run(ids, positions, call)
-        memories, start = [], 0
-        for key, length in zip(batch, lengths, strict=True):
-            own = slice(start, start + length)
-            keys = torch.stack([k[:, own] for k in call.keys])
-            values = torch.stack([v[:, own] for v in call.values]) if call.values else keys[:0]
-            memories.append(PassageMemory(key, keys, values))
-            start += length
-        return memories
+        end = self.layout.end
+        positions = [p for tokens in batch.values() for p in range(end - len(tokens), end)]
+        lengths = {key: len(tokens) for key, tokens in batch.items()}
+        writer = self.cache.writer(lengths)
+        try:
+            call = ReadPassages(
+                self._offsets(list(lengths.values())), self.decoder.layers - 1, writer.layer, self._prefix
+            )
+            self.decoder.run(ids, positions, call)
+        except BaseException:
+            writer.abandon()
+            raise
+        return writer.finish()
 
-    def _join(self, memories: dict[bytes, PassageMemory]) -> tuple[Tensor, Tensor]:
-        """All keys [L, KV, P + T, D] and values [L - 1, KV, P + T, D], the prefix first."""
-        name = tuple(memories)
-        with self._lock:
-            joined = self._joined.get(name)
-            if joined is None:
-                before_k = torch.stack([k for k, _ in self._prefix])
-                before_v = torch.stack([v for _, v in self._prefix[:-1]]) if len(self._prefix) > 1 else before_k[:0]
-                joined = (
-                    torch.cat([before_k, *(m.keys for m in memories.values())], dim=2),
-                    torch.cat([before_v, *(m.values for m in memories.values())], dim=2),
-                )
-                self._joined[name] = joined
-                while len(self._joined) > 1 and sum(k.nbytes + v.nbytes for k, v in self._joined.values()) > 2**28:
-                    self._joined.popitem(last=False)
-            self._joined.move_to_end(name)
-        return joined
-
-    def _join_windows(self, one: _Encoded, found: dict[bytes, NDArray[np.float32]]) -> PassageReading:
-        """Scores of a passage's tokens from those of its windows: the mean where windows overlap."""
-        total, seen = np.zeros(len(one.offsets)), np.zeros(len(one.offsets))
-        for (start, end), ids in zip(one.windows, one.ids, strict=True):
-            if end > start:
-                total[start:end] += found[self._key(ids)][one.heading :]
-                seen[start:end] += 1
-        return PassageReading(one.offsets, (total / np.maximum(seen, 1)).astype(np.float32))
+    def _offsets(self, lengths: Sequence[int]) -> Tensor:
+        return torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=self.device)
 
 
 def _numbers(scores: Tensor) -> NDArray[np.float32]:
