@@ -54,6 +54,7 @@ class Decoder:
         layers: how many layers to keep.
         device: where to run.
         dtype: the type of weights and memories.
+        compiled: run the layers through torch.compile.
 
     Attributes:
         reach: how many positions a token can see, or None for any number: what a sliding window holds, where there is
@@ -64,7 +65,9 @@ class Decoder:
         ModelError: the model cannot be loaded.
     """
 
-    def __init__(self, source: ModelSource, layers: int, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, source: ModelSource, layers: int, device: torch.device, dtype: torch.dtype, compiled: bool = False
+    ) -> None:
         model = load_lm(source, dtype=dtype, layers=layers)
         self.model: Any = getattr(model, "language_model", model).to(device)
         self.config: Any = self.model.config
@@ -74,6 +77,9 @@ class Decoder:
         self.reach = min((x for x in (self.max_positions, window) if x), default=None)
         install()
         self._check_attention()
+        if compiled:
+            for layer in self.model.layers:
+                layer.compile(dynamic=True)
 
     def _sliding_window(self) -> int | None:
         types = getattr(self.config, "layer_types", None) or []

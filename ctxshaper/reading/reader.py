@@ -62,6 +62,8 @@ class Reader:
         cache_bytes: what remembered passages may take in memory; None for 1 GiB, or on a GPU a quarter of what is
             free at first use, allocated at once.
         max_tokens: the most tokens of passages in one request.
+        compiled: run the layers through torch.compile: a minute more at first use, and on a GPU a sixth less time
+            from then on (benchmarks/gpu_reader.py).
 
     Raises:
         MissingDependencyError: torch or the embedded model is not installed.
@@ -77,12 +79,14 @@ class Reader:
         dtype: str = "auto",
         cache_bytes: int | None = None,
         max_tokens: int = 131_072,
+        compiled: bool = False,
     ) -> None:
         self.source = resolve_lm(model)
         self.device = pick_device(device)
         self.dtype = pick_dtype(dtype, self.device)
         self.max_tokens = max_tokens
         self._cache_bytes = cache_bytes
+        self._compiled = compiled
         self._profile = profile
         self._lock = threading.RLock()
 
@@ -118,7 +122,7 @@ class Reader:
     def decoder(self) -> Decoder:
         """The layers that are read, loaded at first use."""
         layers = max(self.profile.layers, self.profile.filter_layer + 1)
-        return Decoder(self.source, layers, self.device, self.dtype)
+        return Decoder(self.source, layers, self.device, self.dtype, self._compiled)
 
     @_once
     def layout(self) -> Layout:

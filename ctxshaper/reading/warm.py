@@ -48,8 +48,8 @@ class WarmQueries:
         """
         count = -(-len(ids) // _ROWS) * _ROWS
         pages = len(held.page_ids)
-        # Steps of a quarter of the next power of two: at most a quarter of the pages is empty.
-        step = max(_PAGES, 2 ** (pages.bit_length() - 2))
+        # Steps of an eighth of the power of two below: at most an eighth of the pages is empty.
+        step = max(_PAGES, 2 ** (pages.bit_length() - 4))
         padding = -pages % step
         row_weights = torch.zeros(count)
         row_weights[rows] = 1 / len(rows)
