@@ -154,7 +154,7 @@ class Reader:
         """Read passages ahead of time, so that the first query finds them in the cache."""
         self._memories([self._encode(Passage.of(p)) for p in passages])
 
-    def read(self, query: str, passages: Sequence[Passage | str]) -> Reading:
+    def read(self, query: str, passages: Sequence[Passage | str], *, hint: str = "") -> Reading:
         """Score every token of every passage by the attention it receives from the query's tokens.
 
         The score is the attention mass at the profile's heads, weighted, mean over the query's tokens: what a token
@@ -163,12 +163,14 @@ class Reader:
         Args:
             query: the user's question.
             passages: whose `source` is read, with the title in front.
+            hint: how an answer begins, if that is known: its last token, where the model looks for the answer's next
+                word, then counts as one more of the query's (the focal token of arXiv 2503.10720).
 
         Raises:
             InvalidInputError: an empty query, one that is too long, or more passages than `max_tokens` holds.
             ModelError: the model cannot be loaded, or gives scores that are not numbers.
         """
-        return self._ask(query, passages, gem=False)
+        return self._ask(query, passages, gem=False, hint=hint)
 
     def read_gem(self, query: str, passages: Sequence[Passage | str], *, independent: bool = False) -> Reading:
         """Score every token by GemFilter's rule (arXiv 2409.17422, section 3) at the profile's filter layer.
@@ -206,9 +208,9 @@ class Reader:
         notes = {"tokens_read": len(ids), "milliseconds": 1e3 * (time.perf_counter() - started)}
         return Reading(query, tuple(read), notes)
 
-    def _ask(self, query: str, passages: Sequence[Passage | str], *, gem: bool) -> Reading:
+    def _ask(self, query: str, passages: Sequence[Passage | str], *, gem: bool, hint: str = "") -> Reading:
         started = time.perf_counter()
-        ids, rows = self._query_ids(query)
+        ids, rows = self._query_ids(query, hint)
         encoded = [self._encode(Passage.of(p)) for p in passages]
         hits, misses = self.cache.hits, self.cache.misses
         memories = self._memories(encoded)
@@ -216,7 +218,7 @@ class Reader:
         if memories:
             found = self._scores(ids, rows, memories, gem)
             if self.profile.contrast and not gem:
-                plain = self._scores(*self._query_ids("N/A"), memories, gem)
+                plain = self._scores(*self._query_ids("N/A", hint), memories, gem)
                 found = {key: scores - plain[key] for key, scores in found.items()}
         read = tuple(self._join_windows(one, found) for one in encoded)
         notes = {
@@ -244,8 +246,8 @@ class Reader:
         pieces = np.split(_numbers(result), np.cumsum(lengths[1:-1]))
         return dict(zip(memories, pieces, strict=True))
 
-    def _query_ids(self, query: str) -> tuple[list[int], list[int]]:
-        """Tokens of the query in its frame, and which of them are the query's own."""
+    def _query_ids(self, query: str, hint: str = "") -> tuple[list[int], list[int]]:
+        """Tokens of the query in its frame, and which of them count: the query's own, and the last of a hint."""
         if not query.strip():
             raise InvalidInputError("the query is empty; pass the user's question")
         before, after = (
@@ -253,14 +255,15 @@ class Reader:
             self.encoder.markup(self.profile.after_query),
         )
         own, _ = self.encoder.data(query)
-        ids = before + own + after
+        ids = before + own + after + self.encoder.data(hint)[0]
         reach = [x for x in (self.decoder.max_positions, self.decoder.window) if x]
         if reach and len(ids) > min(reach) - self._end:
             raise InvalidInputError(
                 f"the query has {len(own)} tokens; {self.source.name} takes at most "
-                f"{min(reach) - self._end - len(before) - len(after)} beside the passages"
+                f"{min(reach) - self._end - (len(ids) - len(own))} beside the passages"
             )
-        return ids, list(range(len(before), len(before) + len(own)))
+        rows = list(range(len(before), len(before) + len(own)))
+        return ids, [*rows, len(ids) - 1] if hint else rows
 
     @cached_property
     def _gap_ids(self) -> list[int]:
