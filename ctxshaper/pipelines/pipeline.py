@@ -87,10 +87,10 @@ class Pipeline:
 
     @classmethod
     def from_recipe(cls, recipe: str | Path | Recipe, **parts: Any) -> Self:
-        """A pipeline from a recipe that ships (`fast`, `qa`, `careful`, `gemfilter`, `attention_rag`) or from a YAML file.
+        """A pipeline from a recipe that ships or from a YAML file.
 
         Args:
-            recipe: a name, a path, or a loaded recipe.
+            recipe: a name (`fast`, `qa`, `careful`, `gemfilter`, `attention_rag`), a path, or a loaded recipe.
             **parts: arguments of the class; they outrank the recipe's.
 
         Raises:

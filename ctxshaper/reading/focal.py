@@ -150,8 +150,8 @@ class FocalReader:
         opening = self.encoder.markup(before)
         bos = self.encoder.bos if opening[:1] != self.encoder.bos else []
         wish = (
-            f'\n\nBegin the answer with "{hint}" and complete it. If the text does not help with the question, complete '
-            f'it with "{NONE}".\n\nQuestion: {query}'
+            f'\n\nBegin the answer with "{hint}" and complete it. If the text does not help with the question, '
+            f'complete it with "{NONE}".\n\nQuestion: {query}'
         )
         head = bos + opening + self.encoder.data(_TASK)[0]
         return head, self.encoder.data(wish)[0] + self.encoder.markup(after) + self.encoder.data(hint)[0]

@@ -136,8 +136,10 @@ class AttentionRAG(Stage):
     def _by_chunks(
         self, context: Context, units: Sequence[Sequence[Span]], hint: str, k: int | None, log: Log
     ) -> tuple[list[PassageReading], float]:
-        """The same by the paper's rule. A token scores minus its rank in its chunk: with k tokens of every chunk for
-        growing k, sentences enter in just this order, and attention decides between chunks.
+        """The same by the paper's rule, as minus a token's rank in its chunk.
+
+        With k tokens of every chunk, for growing k, sentences enter in just this order; the attention, which is less
+        than 1 when divided by more than the layers, decides between chunks.
         """
         reading = (self.focal or FocalReader()).read(context.query, hint, context.passages, self.chunk)
         fired = [focal.none for focal in reading.focal]

@@ -50,8 +50,8 @@ _ASKS_FIRST = re.compile(
 )
 # Inside a sentence "what" and "how many" ask, as do "by which" and a last "who"; a bare "who" or "which" relates.
 _ASKS_LATER = re.compile(
-    rf"(?:what|how\s+(?:many|much|old|long)|(?<=\b(?:of|by|in|on|at|to)\s)(?:which|whom?)|which(?=\s+\w+$)|"
-    rf"(?:who|whom|where|when)(?=\W*$))\b",
+    r"(?:what|how\s+(?:many|much|old|long)|(?<=\b(?:of|by|in|on|at|to)\s)(?:which|whom?)|which(?=\s+\w+$)|"
+    r"(?:who|whom|where|when)(?=\W*$))\b",
     re.IGNORECASE,
 )
 
