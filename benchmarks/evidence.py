@@ -11,16 +11,16 @@ no part in any fit. The heads of the shipped profile are the four best single he
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from labelled import DATA, Labelled, evidence, load
 from numpy.typing import NDArray
 
-from ctxshaper import Budget, Context, Embedder, EvidenceFilter, Passage, Reader, Span
+from ctxshaper import Budget, Context, Embedder, EvidenceFilter, Reader, Span
 from ctxshaper.reading.lexical import bm25
 from ctxshaper.stages import Log
 from ctxshaper.stages.evidence_filter import ATTENTION_WEIGHTS, FUSED_WEIGHTS
@@ -33,39 +33,17 @@ Scores = NDArray[np.float64]
 
 @dataclass
 class Question:
-    """One question, its context, its units and what is known of them."""
+    """One question, its units and what is known of them."""
 
-    context: Context
+    labelled: Labelled
     units: list[list[Span]]
-    gold: list[tuple[int, Span]]  # HotpotQA: supporting sentences
-    answers: list[str]  # nq20_hard
     first: Scores
     second: Scores
 
-
-def load(
-    folder: Path, count: Callable[[str], int]
-) -> dict[str, list[tuple[Context, list[tuple[int, Span]], list[str]]]]:
-    """Both data sets as contexts with their gold sentences or answers."""
-    hotpot = []
-    for entry in json.loads((folder / "hotpotqa_100.json").read_text(encoding="utf-8")):
-        facts = {(title, index) for title, index in entry["supporting_facts"]}
-        passages, gold = [], []
-        for rank, (title, sentences) in enumerate(entry["context"]):
-            passages.append(Passage("".join(sentences), metadata={"title": title}, rank=rank))
-            start = 0
-            for index, sentence in enumerate(sentences):
-                if (title, index) in facts and sentence.strip():
-                    left = start + len(sentence) - len(sentence.lstrip())
-                    gold.append((rank, Span(left, start + len(sentence.rstrip()))))
-                start += len(sentence)
-        hotpot.append((Context(entry["question"], tuple(passages), count), gold, []))
-    natural = []
-    for line in (folder / "nq20_hard.jsonl").read_text(encoding="utf-8").splitlines():
-        entry = json.loads(line)
-        passages = [Passage(c["text"], metadata={"title": c["title"]}, rank=n) for n, c in enumerate(entry["ctxs"])]
-        natural.append((Context(entry["question"], tuple(passages), count), [], entry["answers"]))
-    return {"HotpotQA": hotpot, "nq20_hard": natural}
+    @property
+    def context(self) -> Context:
+        """The question and its passages."""
+        return self.labelled.context
 
 
 def kept(question: Question, scores: Scores, share: float) -> tuple[float, float]:
@@ -76,12 +54,7 @@ def kept(question: Question, scores: Scores, share: float) -> tuple[float, float
     candidates = [Candidate(i, span, float(s)) for (i, span), s in zip(flat, scores, strict=True)]
     shaped = select(context, candidates, Log(), context.limit)
     assert shaped.tokens <= context.limit
-    if question.answers:
-        found = any(answer.lower() in shaped.text.lower() for answer in question.answers)
-        return float(found), shaped.tokens / context.tokens
-    held = {p.rank: p.spans for p in shaped.passages}
-    hits = [any(s.start <= g.start and g.end <= s.end for s in held.get(rank, ())) for rank, g in question.gold]
-    return float(np.mean(hits)), shaped.tokens / context.tokens
+    return evidence(question.labelled, shaped), shaped.tokens / context.tokens
 
 
 def fit(questions: Sequence[Question], columns: Sequence[int]) -> Scores:
@@ -89,7 +62,8 @@ def fit(questions: Sequence[Question], columns: Sequence[int]) -> Scores:
     rows = []
     for question in questions:
         flat = [(i, s) for i, spans in enumerate(question.units) for s in spans]
-        gold = [n for n, (i, s) in enumerate(flat) if any(i == rank and s.overlaps(g) for rank, g in question.gold)]
+        known = question.labelled.sentences
+        gold = [n for n, (i, s) in enumerate(flat) if any(i == rank and s.overlaps(g) for rank, g in known)]
         rows.append((torch.tensor(question.first[:, list(columns)]), torch.tensor(gold)))
     weights = torch.full((len(columns),), 0.5, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS([weights], max_iter=100)
@@ -144,17 +118,18 @@ def methods(
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--data", type=Path, default=Path(__file__).resolve().parents[2] / "shared" / "data")
+    parser.add_argument("--data", type=Path, default=DATA)
     stage = EvidenceFilter(embedding=True, bm25=True, second_hop=True, reader=Reader(), embedder=Embedder())
     sets: dict[str, list[Question]] = {}
     for name, entries in load(parser.parse_args().data, stage.reader.count_tokens).items():
         sets[name] = []
-        for context, gold, answers in entries:
+        for labelled in entries:
+            context = labelled.context
             units = [units_of(p, "sentence") for p in context.passages]
             first = stage.features(context, units, context.query, Log())
             query = stage.second_query(context, units, first @ np.array(FUSED_WEIGHTS))
             second = stage.features(context, units, query, Log())
-            sets[name].append(Question(context, units, gold, answers, first, second))
+            sets[name].append(Question(labelled, units, first, second))
 
     halves = sets["HotpotQA"][::2], sets["HotpotQA"][1::2]
     fitted = {name: [fit(half, columns) for half in halves] for name, columns in COLUMNS.items()}
@@ -168,8 +143,8 @@ def main() -> None:
         for name, questions in sets.items():
             scored = [(q, score(q, n % 2 if name == "HotpotQA" else None)) for n, q in enumerate(questions)]
             for share in SHARES:
-                evidence, tokens = np.mean([kept(q, scores, share) for q, scores in scored], axis=0)
-                cells.append(f"{evidence:.3f} ({tokens:.3f})")
+                found, tokens = np.mean([kept(q, scores, share) for q, scores in scored], axis=0)
+                cells.append(f"{found:.3f} ({tokens:.3f})")
         print(f"{title:46s}" + "".join(cell.rjust(16) for cell in cells), flush=True)
 
 

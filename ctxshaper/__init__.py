@@ -31,21 +31,24 @@ if TYPE_CHECKING:
     from ctxshaper.pipelines import Pipeline, Recipe
     from ctxshaper.reading.abstention import Abstention
     from ctxshaper.reading.embedding import Embedder
+    from ctxshaper.reading.focal import FocalReader
     from ctxshaper.reading.positions import PositionProfile
     from ctxshaper.reading.profile import HeadProfile
     from ctxshaper.reading.reader import Reader
     from ctxshaper.reading.reading import Reading
-    from ctxshaper.stages import S2A, AttnRank, DistractionFilter, EvidenceFilter, GemFilter
+    from ctxshaper.stages import S2A, AttentionRAG, AttnRank, DistractionFilter, EvidenceFilter, GemFilter
 
 __version__ = "0.1.0"
 
 _LAZY = {
     "Abstention": "ctxshaper.reading.abstention",
+    "AttentionRAG": "ctxshaper.stages",
     "AttnRank": "ctxshaper.stages",
     "DistractionFilter": "ctxshaper.stages",
     "Embedder": "ctxshaper.reading.embedding",
     "EvidenceFilter": "ctxshaper.stages",
     "FakeGenerator": "ctxshaper.generators",
+    "FocalReader": "ctxshaper.reading.focal",
     "GemFilter": "ctxshaper.stages",
     "Generator": "ctxshaper.generators",
     "HeadProfile": "ctxshaper.reading.profile",
@@ -64,6 +67,7 @@ _LAZY = {
 __all__ = [
     "S2A",
     "Abstention",
+    "AttentionRAG",
     "AttnRank",
     "Budget",
     "Context",
@@ -73,6 +77,7 @@ __all__ = [
     "Embedder",
     "EvidenceFilter",
     "FakeGenerator",
+    "FocalReader",
     "GemFilter",
     "Generator",
     "GeneratorError",

@@ -10,6 +10,7 @@ import ctxshaper
 
 PUBLIC = [
     "Abstention",
+    "AttentionRAG",
     "AttnRank",
     "Budget",
     "Context",
@@ -19,6 +20,7 @@ PUBLIC = [
     "Embedder",
     "EvidenceFilter",
     "FakeGenerator",
+    "FocalReader",
     "GemFilter",
     "Generator",
     "GeneratorError",

@@ -44,6 +44,8 @@ def profile(
     def bar(title: str) -> Callable[[Iterable[int]], Iterable[int]]:
         return lambda numbers: track(list(numbers), title, console=console)
 
+    # A few words are asked for; what a small model rambles on behind them is not waited for.
+    asked = LocalGenerator(generator, max_new_tokens=48)
     questions = load_questions(data) if data else made_up_questions()
     # One half makes the profile, the other says whether it pays: a profile may not be judged on what it was made from.
     first, second = questions[::2], questions[1::2]
@@ -52,12 +54,12 @@ def profile(
             PositionReader(generator), first, slots, prompts=prompts, seed=seed, progress=bar("Reading")
         )
     else:
-        score = scorer(LocalGenerator(generator), measure)
+        score = scorer(asked, measure)
         made = accuracy_profile(
             score, first, slots, generator=generator, measure=measure, seed=seed, progress=bar("Asking")
         )
     if gains:
-        score = scorer(LocalGenerator(generator), measure)
+        score = scorer(asked, measure)
         made = with_gains(made, score, second, measure=measure, seed=seed, progress=bar("Comparing orders"))
     made.save(out)
     table = Table(
@@ -70,5 +72,8 @@ def profile(
     console.print(table)
     for name, gain in made.gains.items():
         console.print(f"against {name}: {gain.gain:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}], p = {gain.p:.3f}")
-    console.print("Reordering pays." if made.pays else "No gain beyond noise: AttnRank will leave the order alone.")
+    if not made.gains:
+        console.print("Whether reordering pays was not measured: AttnRank will leave the order alone.")
+    else:
+        console.print("Reordering pays." if made.pays else "No gain beyond noise: AttnRank will leave the order alone.")
     console.print(f"Written to {out}")

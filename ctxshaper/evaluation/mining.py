@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ctxshaper.context import Passage
 from ctxshaper.errors import InvalidInputError, MissingDependencyError
 from ctxshaper.reading.embedding import Embedder
+from ctxshaper.reading.lexical import terms
 
 Skew = Literal["standard", "sub", "proj"]
 Written = Literal["related", "hypothetical", "negation", "modal"]
@@ -190,7 +191,9 @@ def retrieved(
 
 
 def written(generator: Writer, question: str, answers: Sequence[str], way: Written) -> Distractor | None:
-    """A distractor that a generator writes; None where what it wrote is empty or holds the answer.
+    """A distractor that a generator writes; None where it is of no use.
+
+    Of no use is nothing, the question over again, and whatever holds the answer.
 
     Args:
         generator: anything with `generate(prompt) -> str`.
@@ -213,7 +216,7 @@ def written(generator: Writer, question: str, answers: Sequence[str], way: Writt
     text = generator.generate("\n".join(lines)).strip()
     first, _, rest = text.partition("\n")
     title, body = (first.strip(" #*:\t"), rest.strip()) if rest.strip() else ("", text)
-    if not body or holds_answer(f"{title}\n{body}", answers):
+    if not body or not set(terms(body)) - set(terms(question)) or holds_answer(f"{title}\n{body}", answers):
         return None
     return Distractor(question, tuple(answers), way, body, title.removeprefix("Title:").strip())
 

@@ -8,14 +8,16 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from ctxshaper.errors import GeneratorError
-from ctxshaper.generators.base import Generator, Prompt, as_text
+from ctxshaper.generators.base import Prompt, ScoringGenerator, as_text
 
 Answer = str | BaseException
 Script = Answer | Sequence[Answer] | Mapping[str, Answer] | Callable[[str], Answer]
 
 
-class FakeGenerator(Generator):
+class FakeGenerator(ScoringGenerator):
     """Answers by a script. Thread-safe.
+
+    Log-probabilities are made up by the words: one that stands in the prompt is likely (-1), any other is not (-5).
 
     Args:
         script: one answer for all prompts; a list, taken in order; a mapping, of which the first key that stands
@@ -45,6 +47,22 @@ class FakeGenerator(Generator):
         """The same; its delay does not block the event loop."""
         await asyncio.sleep(self.delay)
         return self._answer(as_text(prompt))
+
+    def logprobs(self, prompt: Prompt, continuation: str) -> list[float]:
+        """A made-up log-probability for each word of a continuation; takes no answer from a list.
+
+        Raises:
+            BaseException: the script is an exception.
+        """
+        time.sleep(self.delay)
+        if isinstance(self._script, BaseException):
+            raise self._script
+        known = set(as_text(prompt).split())
+        return [-1.0 if word in known else -5.0 for word in continuation.split()]
+
+    def logprobs_batch(self, pairs: Sequence[tuple[Prompt, str]]) -> list[list[float]]:
+        """The same for many pairs, in their order."""
+        return [self.logprobs(prompt, continuation) for prompt, continuation in pairs]
 
     def _answer(self, text: str) -> str:
         with self._lock:

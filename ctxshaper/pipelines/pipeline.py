@@ -16,6 +16,7 @@ from ctxshaper.pipelines.budget import FitBudget
 from ctxshaper.pipelines.recipes import Recipe
 from ctxshaper.reading.abstention import Abstention
 from ctxshaper.reading.embedding import Embedder
+from ctxshaper.reading.focal import FocalReader
 from ctxshaper.reading.reader import Reader
 from ctxshaper.reading.tokenization import token_counter
 from ctxshaper.stages.base import Stage
@@ -30,6 +31,7 @@ _MAKERS: dict[str, Callable[[], Any]] = {
     "embedder": Embedder,
     "abstention": Abstention,
     "generator": LocalGenerator,
+    "focal": FocalReader,
 }
 
 
@@ -85,10 +87,10 @@ class Pipeline:
 
     @classmethod
     def from_recipe(cls, recipe: str | Path | Recipe, **parts: Any) -> Self:
-        """A pipeline from a recipe that ships (`fast`, `qa`, `gemfilter`) or from a YAML file.
+        """A pipeline from a recipe that ships or from a YAML file.
 
         Args:
-            recipe: a name, a path, or a loaded recipe.
+            recipe: a name (`fast`, `qa`, `careful`, `gemfilter`, `attention_rag`), a path, or a loaded recipe.
             **parts: arguments of the class; they outrank the recipe's.
 
         Raises:

@@ -82,8 +82,12 @@ class Layout:
         self._characters = 0
         self._lock = threading.Lock()
 
-    def query(self, query: str) -> tuple[list[int], list[int]]:
-        """Tokens of the query in its frame, and which of them are the query's own.
+    def query(self, query: str, hint: str = "") -> tuple[list[int], list[int]]:
+        """Tokens of the query in its frame, and which of them count: the query's own, and the last of a hint.
+
+        Args:
+            query: what is asked.
+            hint: how an answer begins; stands last.
 
         Raises:
             InvalidInputError: an empty query, or one that does not fit behind the passages.
@@ -91,13 +95,14 @@ class Layout:
         if not query.strip():
             raise InvalidInputError("the query is empty; pass the user's question")
         own, _ = self.encoder.data(query)
-        ids = self._before + own + self._after
+        ids = self._before + own + self._after + self.encoder.data(hint)[0]
         if self.reach is not None and len(ids) > self.reach - self.end:
             room = self.reach - self.end - len(ids) + len(own)
             raise InvalidInputError(
                 f"the query has {len(own)} tokens; {self.name} takes at most {room} beside the passages"
             )
-        return ids, list(range(len(self._before), len(self._before) + len(own)))
+        rows = list(range(len(self._before), len(self._before) + len(own)))
+        return ids, [*rows, len(ids) - 1] if hint else rows
 
     def prompt(self, query: str, passages: Sequence[Passage]) -> tuple[list[int], list[tuple[int, int]], list[Tokens]]:
         """One causal prompt: its tokens, the range of each passage's own tokens in it, and the passages.

@@ -187,7 +187,7 @@ class Reader:
         with self._held([self.layout.passage(Passage.of(p)) for p in passages]):
             pass
 
-    def read(self, query: str, passages: Sequence[Passage | str]) -> Reading:
+    def read(self, query: str, passages: Sequence[Passage | str], *, hint: str = "") -> Reading:
         """Score every token of every passage by the attention it receives from the query's tokens.
 
         The score is the attention mass at the profile's heads, weighted, mean over the query's tokens: what a token
@@ -196,12 +196,14 @@ class Reader:
         Args:
             query: the user's question.
             passages: whose `source` is read, with the title in front.
+            hint: how an answer begins, if that is known: its last token, where the model looks for the answer's next
+                word, then counts as one more of the query's (the focal token of arXiv 2503.10720).
 
         Raises:
             InvalidInputError: an empty query, one that is too long, or more passages than `max_tokens` holds.
             ModelError: the model cannot be loaded, or gives scores that are not numbers.
         """
-        return self._ask(query, passages, gem=False)
+        return self._ask(query, passages, gem=False, hint=hint)
 
     def read_gem(self, query: str, passages: Sequence[Passage | str], *, independent: bool = False) -> Reading:
         """Score every token by GemFilter's rule (arXiv 2409.17422, section 3) at the profile's filter layer.
@@ -227,16 +229,16 @@ class Reader:
         notes = {"tokens_read": len(ids), "milliseconds": 1e3 * (time.perf_counter() - started)}
         return Reading(query, tuple(read), notes)
 
-    def _ask(self, query: str, passages: Sequence[Passage | str], *, gem: bool) -> Reading:
+    def _ask(self, query: str, passages: Sequence[Passage | str], *, gem: bool, hint: str = "") -> Reading:
         started = time.perf_counter()
-        self.layout.query(query)  # a query that cannot be asked is refused before anything is read
+        self.layout.query(query, hint)  # a query that cannot be asked is refused before anything is read
         tokens = [self.layout.passage(Passage.of(p)) for p in passages]
         with self._held(tokens) as (handles, hits):
             found: dict[bytes, NDArray[np.float32]] = {}
             if handles:
-                found = self._scores(query, handles, gem)
+                found = self._scores(query, hint, handles, gem)
                 if self.profile.contrast and not gem:
-                    plain = self._scores("N/A", handles, gem)
+                    plain = self._scores("N/A", hint, handles, gem)
                     found = {key: scores - plain[key] for key, scores in found.items()}
         read = tuple(PassageReading(one.offsets, self.layout.joined(one, found)) for one in tokens)
         notes = {
@@ -246,15 +248,17 @@ class Reader:
         }
         return Reading(query, read, notes)
 
-    def _scores(self, query: str, handles: Mapping[bytes, Any], gem: bool) -> dict[bytes, NDArray[np.float32]]:
+    def _scores(
+        self, query: str, hint: str, handles: Mapping[bytes, Any], gem: bool
+    ) -> dict[bytes, NDArray[np.float32]]:
         """Scores of the tokens of each memory."""
-        ids, rows = self.layout.query(query)
+        ids, rows = self.layout.query(query, hint)
         held = self.cache.request(handles)
         if gem:
             call = AskMemories(held, {}, self.profile.filter_layer)
             self.decoder.run(ids, range(self.layout.end, self.layout.end + len(ids)), call)
             return {key: _numbers(scores) for key, scores in call.gem.items()}
-        ids = ids[: rows[-1] + 1]  # what stands behind the query is seen by none of its rows
+        ids = ids[: rows[-1] + 1]  # what stands behind them is seen by none of them
         if isinstance(self.cache, PagedCache) and self.device.type == "cuda":
             scores = _numbers(self._warm.ask(ids, rows, held))
         else:

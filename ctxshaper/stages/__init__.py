@@ -1,5 +1,6 @@
 """Stages: one method of the literature, or of this project, per file."""
 
+from ctxshaper.stages.attention_rag import AttentionRAG
 from ctxshaper.stages.attnrank import AttnRank
 from ctxshaper.stages.base import Log, Stage
 from ctxshaper.stages.distraction import DistractionFilter
@@ -9,12 +10,13 @@ from ctxshaper.stages.s2a import S2A, ShapedQuery
 
 # What recipes can name, and what the tests cross with everything.
 STAGES: dict[str, type[Stage]] = {
-    stage.__name__: stage for stage in (AttnRank, DistractionFilter, EvidenceFilter, GemFilter, S2A)
+    stage.__name__: stage for stage in (AttentionRAG, AttnRank, DistractionFilter, EvidenceFilter, GemFilter, S2A)
 }
 
 __all__ = [
     "S2A",
     "STAGES",
+    "AttentionRAG",
     "AttnRank",
     "DistractionFilter",
     "EvidenceFilter",

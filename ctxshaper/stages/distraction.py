@@ -34,7 +34,8 @@ class DistractionFilter(Stage):
     Attributes:
         effect: passages with a DE above this are distracting, in [0, 1].
         relevance: passages below this share of the best passage's relevance are hardly relevant, in [0, 1].
-        keep: the guard: so many of the most relevant passages stay where they are, whatever their scores.
+        keep: the guard: so many of the most relevant passages stay where they are, whatever their scores; the more
+            relevant half always does.
         action: "drop", or "demote" to the end, behind all others.
         when_ignored: what to do when the model ignores the instruction: "pass" warns and changes nothing, "raise"
             refuses, "use" warns and goes by its DE all the same (which leaves relevance to decide).
@@ -45,7 +46,7 @@ class DistractionFilter(Stage):
     needs: ClassVar[tuple[str, ...]] = ("reader", "abstention")
 
     effect: float = 0.8
-    relevance: float = 0.15
+    relevance: float = 0.1
     keep: int = 3
     action: Literal["drop", "demote"] = "drop"
     when_ignored: Literal["pass", "raise", "use"] = "pass"
@@ -75,7 +76,10 @@ class DistractionFilter(Stage):
         if self._ignored(abstention, log) and self.when_ignored == "pass":
             return context
         relevance = self._relevance(context.query, passages)
-        guarded = set(np.argsort(-relevance, kind="stable")[: self.keep].tolist())
+        # A share of the best passage's relevance says little where one passage stands out: being among the better half
+        # says the rest.
+        guard = max(self.keep, len(passages) // 2)
+        guarded = set(np.argsort(-relevance, kind="stable")[:guard].tolist())
         suspects = [i for i in range(len(passages)) if i not in guarded and relevance[i] < self.relevance]
         effects = dict(
             zip(suspects, abstention.distracting(context.query, [passages[i] for i in suspects]).tolist(), strict=True)

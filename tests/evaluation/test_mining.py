@@ -109,7 +109,7 @@ def test_four_kinds_are_written_and_answers_rejected():
     assert {(d.title, d.text) for d in made} == {("The bridge", "It may have opened in 1950.")}
     assert len(set(generator.prompts)) == 4
     assert all("When {0}?" in prompt for prompt in generator.prompts)
-    for useless in ("", "  \n", "It opened in 1931.", "1931\nIt opened."):
+    for useless in ("", "  \n", "It opened in 1931.", "1931\nIt opened.", QUESTION):
         assert written(Writes(useless), QUESTION, ANSWERS, "modal") is None
     assert written(Writes("One line only."), QUESTION, ANSWERS, "modal").text == "One line only."
     with pytest.raises(InvalidInputError, match="hypothetical"):

@@ -8,7 +8,7 @@ from ctxshaper import FakeGenerator, Generator
 from ctxshaper.errors import GeneratorError, InvalidInputError
 from ctxshaper.generators import LangChainGenerator, LlamaIndexGenerator
 from ctxshaper.generators.adapters import text_of
-from ctxshaper.generators.base import as_messages, as_text
+from ctxshaper.generators.base import ScoringGenerator, as_messages, as_text
 
 TALK = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "hi {x}"}]
 
@@ -77,3 +77,14 @@ def test_bad_prompts(prompt):
 def test_prompts():
     assert as_messages("x") == [{"role": "user", "content": "x"}]
     assert as_text(TALK) == "be brief\n\nhi {x}"
+
+
+def test_the_fake_makes_up_log_probabilities():
+    fake = FakeGenerator(["one"])
+    assert isinstance(fake, ScoringGenerator)
+    assert fake.logprobs("The bridge is red.", "The bridge sank") == [-1.0, -1.0, -5.0]
+    assert fake.logprobs_batch([(TALK, "brief"), ("x", "")]) == [[-1.0], []]
+    # A list's answers are for `generate`.
+    assert fake.generate("x") == "one"
+    with pytest.raises(GeneratorError, match="quota"):
+        FakeGenerator(GeneratorError("no quota")).logprobs("x", "y")

@@ -1,7 +1,8 @@
 """One list of configured stages, crossed by the tests with every way of running them."""
 
 from ctxshaper.generators import FakeGenerator
-from ctxshaper.stages import S2A, STAGES, AttnRank, DistractionFilter, EvidenceFilter, GemFilter, Stage
+from ctxshaper.reading.focal import FocalReader
+from ctxshaper.stages import S2A, STAGES, AttentionRAG, AttnRank, DistractionFilter, EvidenceFilter, GemFilter, Stage
 
 CONFIGURED: list[Stage] = [
     EvidenceFilter(),
@@ -12,6 +13,9 @@ CONFIGURED: list[Stage] = [
     GemFilter(k=10),
     GemFilter(unit="sentence"),
     GemFilter(unit="block", reading="independent"),
+    AttentionRAG(),
+    AttentionRAG(k=3, hint="generic"),
+    AttentionRAG(reading="chunks", chunk=40, focal=FocalReader()),
     AttnRank(preset="edges"),
     AttnRank(preset="best_last"),
     DistractionFilter(keep=1, when_ignored="use"),

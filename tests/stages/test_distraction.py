@@ -195,7 +195,7 @@ def test_the_guard_holds_whatever_the_scores(reader, keep):
     shaped = stage(context(GOLD, NEAR, MISLEADS, HARMLESS))
     notes = shaped.trace.stages[-1].notes
     if "passages" in notes:
-        best = sorted(notes["passages"], key=lambda n: -n["relevance"])[:keep]
+        best = sorted(notes["passages"], key=lambda n: -n["relevance"])[: max(keep, 2)]
         assert {p.rank for p in shaped.passages} >= {n["rank"] for n in best}
         assert {n["rank"] for n in notes["passages"] if n["guarded"]} == {n["rank"] for n in best}
     assert len(shaped.passages) >= keep
@@ -219,7 +219,7 @@ def test_a_model_that_ignores_the_instruction(smol, reader):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         used = DistractionFilter(reader=reader, abstention=smol, when_ignored="use", keep=1, relevance=1.0)
-        assert len(used(given_context).passages) == 1
+        assert len(used(given_context).passages) == 2
 
 
 @pytest.mark.parametrize(
