@@ -5,8 +5,8 @@
 HotpotQA 100: share of supporting sentences that are kept whole. nq20_hard: share of questions whose answer still stands
 in the rendered text. Every method chooses sentences of the same segmentation under the same budget, counted over the
 rendered text. Weights, those of the links between passages too, are fitted on one half of HotpotQA and reported on the
-other, both ways round; nq20_hard takes no part in any fit. Set by hand for both: the weight of a passage's embedding and
-the links' floor. The heads of the shipped profile are the four best single heads of either half (the same four).
+other, both ways round; nq20_hard takes no part in any fit. Set by hand for both: the weight of a passage's embedding
+and the links' floor. The heads of the shipped profile are the four best single heads of either half (the same four).
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def kept(question: Question, scores: Scores, share: float) -> tuple[float, float
 
 
 def fit(questions: Sequence[Question], columns: Sequence[int], stage: EvidenceFilter) -> tuple[Scores, Scores]:
-    """Weights of the features and of the links: first those of the features alone, which the links stand on, then all."""
+    """Weights of the features and of the links: those of the features alone, which the links stand on, then all."""
     tables = [question.first[:, list(columns)] for question in questions]
     alone = regress(questions, tables)
     links = [stage.links(q.context, q.units, table @ alone) for q, table in zip(questions, tables, strict=True)]
