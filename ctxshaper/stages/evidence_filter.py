@@ -16,12 +16,17 @@ from ctxshaper.reading.lexical import bm25
 from ctxshaper.reading.reader import Reader
 from ctxshaper.stages.base import Log, Stage
 from ctxshaper.stages.selection import Candidate, Unit, select, units_of
+from ctxshaper.stages.title_links import link_features, title_links
 
-# Weights of what `features` gives: log attention of the unit and of its passage, z-scored similarity by embedding and
-# by BM25. Fitted by listwise logistic regression over a question's sentences (benchmarks/evidence.py), so that a score
-# is the log-odds of being evidence and an adaptive budget can read scores as probabilities.
-ATTENTION_WEIGHTS = (1.0, 1.0, 0.0, 0.0)
-FUSED_WEIGHTS = (0.5, 0.6, 0.35, 0.45)
+# Weights of what `features` gives: log attention of the unit and of its passage, z-scored similarity by embedding, by
+# BM25, and by the embedding of the whole passage. Fitted by listwise logistic regression over a question's sentences
+# (benchmarks/evidence.py), so that a score is the log-odds of being evidence and an adaptive budget can read scores as
+# probabilities. The last one is set by hand: HotpotQA does not tell it (its second passages do not resemble the
+# question), and questions that one passage answers need it.
+ATTENTION_WEIGHTS = (1.0, 1.0, 0.0, 0.0, 0.0)
+FUSED_WEIGHTS = (0.4, 0.6, 0.25, 0.55, 0.2)
+# Weights of what `link_features` gives: the evidence names this passage; this unit names the evidence's passage.
+LINK_WEIGHTS = (1.3, 0.5)
 # Best units that join the query for the second look, and the share of the second look in the score.
 _HOP_UNITS, _HOP_SHARE = 2, 0.2
 
@@ -32,7 +37,10 @@ class EvidenceFilter(Stage):
 
     A unit's score is the logarithm of the attention that its tokens receive from the question's tokens at the reader's
     relevance heads (mean per token: no length bias), plus the same of its whole passage; where asked for, plus
-    similarity by embedding and BM25 with the passage's title in front. Passages are read independently and remembered
+    similarity by embedding (of the unit and, mean over its units, of the passage) and BM25 with the passage's title in
+    front. Then passages lend to each other: a likely unit that names another passage's title makes that passage more
+    likely, and a unit that names a likely passage is more likely itself (a step that multi-hop questions take; the
+    hyperlink hops of arXiv 1911.10470, without a trained retriever). Passages are read independently and remembered
     (Block-Attention, arXiv 2409.15355, untuned), so the scores do not depend on their order; which heads count is the
     head profile's matter (QRHead, arXiv 2506.09944). The order of passages and units is kept.
 
@@ -76,6 +84,7 @@ class EvidenceFilter(Stage):
         if self.second_hop:
             second = self._scores(context, units, self.second_query(context, units, scores), log)
             scores = self.join_hops(scores, second)
+        scores = scores + self.links(context, units, scores) @ np.array(LINK_WEIGHTS)
         flat = [(index, span) for index, spans in enumerate(units) for span in spans]
         candidates = [Candidate(index, span, float(s)) for (index, span), s in zip(flat, scores, strict=True)]
         if context.budget.adaptive:
@@ -93,8 +102,9 @@ class EvidenceFilter(Stage):
             log: takes what the reading took.
 
         Returns:
-            [number of units, 4]: log attention of the unit, log attention of its passage (both times the number of
-            tokens, so that 0 is the average), z-scored similarity by embedding, z-scored BM25; 0 where not asked for.
+            [number of units, 5]: log attention of the unit, log attention of its passage (both times the number of
+            tokens, so that 0 is the average), z-scored similarity by embedding, z-scored BM25, z-scored mean similarity
+            of the passage's units; 0 where not asked for.
         """
         owners = np.repeat(np.arange(len(units)), [len(u) for u in units])
         reading = (self.reader or Reader()).read(query, context.passages)
@@ -103,7 +113,7 @@ class EvidenceFilter(Stage):
         sizes = np.concatenate([r.span_tokens(u) for r, u in zip(reading.passages, units, strict=True)])
         mass = np.maximum(mass, 0.0) * max(1, int(sizes.sum()))
         per_passage = np.bincount(owners, weights=mass * sizes) / np.maximum(np.bincount(owners, weights=sizes), 1)
-        table = np.zeros((len(owners), 4))
+        table = np.zeros((len(owners), len(FUSED_WEIGHTS)))
         # The floor keeps units without any attention apart from each other's logarithms of nothing.
         table[:, 0] = np.log(mass + 1e-3)
         table[:, 1] = np.log(per_passage + 1e-3)[owners]
@@ -114,7 +124,10 @@ class EvidenceFilter(Stage):
                 for s in spans
             ]
             if self.embedding:
-                table[:, 2] = _standard((self.embedder or Embedder()).similarity(query, texts))
+                alike = (self.embedder or Embedder()).similarity(query, texts)
+                table[:, 2] = _standard(alike)
+                by_passage = np.bincount(owners, weights=alike) / np.maximum(np.bincount(owners), 1)
+                table[:, 4] = _standard(by_passage[owners])
             if self.bm25:
                 table[:, 3] = _standard(bm25(query, texts))
         return table
@@ -129,6 +142,23 @@ class EvidenceFilter(Stage):
     def join_hops(self, first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
         """[number of units] the scores of both looks as one."""
         return (1 - _HOP_SHARE) * first + _HOP_SHARE * second
+
+    def links(
+        self, context: Context, units: Sequence[Sequence[Span]], scores: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """What the titles that units name say of each unit, given its score by itself.
+
+        Args:
+            context: holds the passages.
+            units: by passage, sorted and disjoint.
+            scores: [number of units] log-odds, up to a constant.
+
+        Returns:
+            [number of units, 2], see `link_features`; 0 where passages have no titles.
+        """
+        owners = np.repeat(np.arange(len(units)), [len(u) for u in units])
+        texts = [p.source[s.start : s.end] for p, spans in zip(context.passages, units, strict=True) for s in spans]
+        return link_features(title_links([p.title for p in context.passages], texts, owners), owners, scores)
 
     def _scores(self, context: Context, units: Sequence[Sequence[Span]], query: str, log: Log) -> NDArray[np.float64]:
         """[number of units] log-odds, up to a constant, that a unit is evidence."""
