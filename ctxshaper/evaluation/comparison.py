@@ -157,9 +157,7 @@ class Comparison:
             row |= self._orders(question, recipe, budget, shaped)
         return row
 
-    def _timed(
-        self, question: Question, recipe: str, budget: str, cold: bool
-    ) -> tuple[Context, float | None, float]:
+    def _timed(self, question: Question, recipe: str, budget: str, cold: bool) -> tuple[Context, float | None, float]:
         """The shaped context, and the milliseconds of the first time (where asked for) and of a further one."""
         pipeline = self._pipeline(recipe)
         if cold:

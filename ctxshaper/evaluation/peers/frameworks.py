@@ -49,9 +49,7 @@ class LangChainEmbeddingsFilter(Stage):
         ]
         filtering = EmbeddingsFilter(embeddings=_langchain_embeddings(self.embedder or Embedder()), k=len(documents))
         ranked = filtering.compress_documents(documents, context.query)
-        shaped = FitBudget().shape(
-            context.with_passages([context.passages[d.metadata["index"]] for d in ranked]), log
-        )
+        shaped = FitBudget().shape(context.with_passages([context.passages[d.metadata["index"]] for d in ranked]), log)
         if not self.reorder:
             return shaped
         left = [Document(page_content="", metadata={"index": index}) for index in range(len(shaped.passages))]

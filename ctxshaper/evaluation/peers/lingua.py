@@ -168,7 +168,10 @@ def _exported(reader: Reader) -> Path:
         load_tokenizer(reader.source).save_pretrained(new)
         # Two settings that transformers 5 spells in a new way; without the first, the old one reads a wrong model.
         config = json.loads((new / "config.json").read_text(encoding="utf-8"))
-        config |= {"rope_theta": config.pop("rope_parameters", {}).get("rope_theta", 10_000.0), "torch_dtype": "float32"}
+        config |= {
+            "rope_theta": config.pop("rope_parameters", {}).get("rope_theta", 10_000.0),
+            "torch_dtype": "float32",
+        }
         (new / "config.json").write_text(json.dumps(config), encoding="utf-8")
         tokenizer = json.loads((new / "tokenizer_config.json").read_text(encoding="utf-8"))
         tokenizer["tokenizer_class"] = "PreTrainedTokenizerFast"

@@ -13,7 +13,7 @@ from typing import Any
 
 
 class _NoTokenizer:
-    """Stands in for a tokenizer of tiktoken's, which LLMLingua would download for a statistic that nobody reads here."""
+    """Stands in for a tokenizer of tiktoken's, which LLMLingua would download for a statistic nobody reads."""
 
     def encode(self, text: str) -> list[str]:
         """Words."""
@@ -27,7 +27,7 @@ def main() -> None:
     os.dup2(2, 1)
     import tiktoken
 
-    tiktoken.encoding_for_model = lambda _: _NoTokenizer()
+    tiktoken.encoding_for_model = lambda _: _NoTokenizer()  # type: ignore[assignment, return-value]
     import torch
     from llmlingua import PromptCompressor
 
