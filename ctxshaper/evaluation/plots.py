@@ -10,7 +10,7 @@ from html import escape
 Points = Sequence[tuple[float, float, str]]
 
 _WIDTH, _HEIGHT = 720, 420
-_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 16, 48
+_LEFT, _RIGHT, _TOP, _BOTTOM = 92, 24, 16, 64
 # As many ways to draw a line as there are colours in the page, and a shape for those who see no colours.
 COLORS = 10
 _MARKS = ("circle", "square", "diamond", "triangle")
@@ -63,10 +63,10 @@ def line_plot(
     for tick in ticks_x:
         x = place_x(tick)
         parts.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/>')
-        parts.append(f'<text x="{x:.1f}" y="{_HEIGHT - _BOTTOM + 18}" text-anchor="middle">{tick:.0%}</text>')
+        parts.append(f'<text x="{x:.1f}" y="{_HEIGHT - _BOTTOM + 22}" text-anchor="middle">{tick:.0%}</text>')
     middle = (_TOP + _HEIGHT - _BOTTOM) / 2
     parts.append(f'<text x="{(_LEFT + _WIDTH - _RIGHT) / 2}" y="{_HEIGHT - 8}" text-anchor="middle">{escape(x_name)}')
-    parts.append(f'</text><text transform="translate(14 {middle}) rotate(-90)" text-anchor="middle">{escape(y_name)}')
+    parts.append(f'</text><text transform="translate(20 {middle}) rotate(-90)" text-anchor="middle">{escape(y_name)}')
     parts.append("</text>")
     for number, (name, points) in enumerate(lines.items()):
         places = [(place_x(x), place_y(y), told) for x, y, told in points]

@@ -108,8 +108,8 @@ def _break_even(lines: list[Line]) -> str:
         rows.append(f'<tr><th scope="row">{escape(line.recipe)}</th><td>{escape(line.budget)}</td>{cells}</tr>')
     return (
         '<h2>Where shaping pays</h2><p class="note">With a generator that reads fewer tokens per second than the '
-        "first figure, or costs more dollars per million tokens than the second; for new passages (cold), then for known "
-        "ones (warm). "
+        "first figure, or costs more dollars per million tokens than the second; for new passages (cold), then for "
+        "known ones (warm). "
         f"The machine that shapes is taken to cost {MACHINE_PRICE:.2f} dollars an hour.</p>"
         '<div class="wide" tabindex="0"><table><thead><tr><th scope="col">recipe</th><th scope="col">budget</th>'
         '<th scope="col">cold tokens/s</th><th scope="col">cold $/M</th><th scope="col">warm tokens/s</th>'

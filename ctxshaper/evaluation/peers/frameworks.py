@@ -97,7 +97,7 @@ class LlamaIndexSentenceOptimizer(Stage):
             return context.with_passages(kept)
 
         # Similarities lie in [-1, 1], hardly ever below 0.
-        best, log.notes["threshold"] = _largest(shaped, [float(t) for t in np.linspace(1, 0, 65)], context.limit)
+        best, log.notes["threshold"] = _largest(shaped, [float(t) for t in np.linspace(1, 0, 1025)], context.limit)
         return best
 
 
