@@ -63,7 +63,7 @@ def line_plot(
     for tick in ticks_x:
         x = place_x(tick)
         parts.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/>')
-        parts.append(f'<text x="{x:.1f}" y="{_HEIGHT - _BOTTOM + 22}" text-anchor="middle">{tick:.0%}</text>')
+        parts.append(f'<text x="{x:.1f}" y="{_HEIGHT - _BOTTOM + 28}" text-anchor="middle">{tick:.0%}</text>')
     middle = (_TOP + _HEIGHT - _BOTTOM) / 2
     parts.append(f'<text x="{(_LEFT + _WIDTH - _RIGHT) / 2}" y="{_HEIGHT - 8}" text-anchor="middle">{escape(x_name)}')
     parts.append(f'</text><text transform="translate(20 {middle}) rotate(-90)" text-anchor="middle">{escape(y_name)}')
