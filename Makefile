@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 # One exact torch: where a CPU build is at hand it is taken, and nothing else then pulls gigabytes of CUDA.
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test check setup clean
+.PHONY: demo test check setup llmlingua clean
 
 setup: $(VENV)/.stamp
 
@@ -27,5 +27,11 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# LLMLingua as a peer of `ctxshaper eval`: transformers 4.45 is the last that it runs with on this model.
+llmlingua:
+	$(PYTHON) -m venv .venv-llmlingua
+	.venv-llmlingua/bin/pip install --quiet "$(TORCH)"
+	.venv-llmlingua/bin/pip install --quiet "llmlingua==0.2.2" "transformers==4.45.2" "numpy<2.3"
+
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) .venv-llmlingua

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import torch
 
+from ctxshaper.evaluation.loaders import load_questions
 from ctxshaper.evaluation.orders import accuracy_profile, scorer, with_gains
 from ctxshaper.evaluation.positions import PositionReader, attention_profile
-from ctxshaper.evaluation.questions import load_questions
 from ctxshaper.generators import LocalGenerator
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from ctxshaper.context import Passage, Rendering
 from ctxshaper.errors import InvalidInputError
+from ctxshaper.evaluation.metrics import plain
 from ctxshaper.evaluation.paired import paired_gain
 from ctxshaper.evaluation.positions import check_questions, prompt
 from ctxshaper.evaluation.questions import Question
@@ -156,8 +157,8 @@ def scorer(generator: Answerer, measure: Measure) -> Scorer:
     if measure == "accuracy":
 
         def contains(text: str, answers: Sequence[str]) -> float:
-            answer = _plain(generator.generate(text))
-            return float(any(_plain(accepted) in answer for accepted in answers))
+            answer = plain(generator.generate(text))
+            return float(any(plain(accepted) in answer for accepted in answers))
 
         return contains
     logprobs: Any = getattr(generator, "logprobs", None)
@@ -167,10 +168,6 @@ def scorer(generator: Answerer, measure: Measure) -> Scorer:
             "logprobs(prompt, continuation)"
         )
     return lambda text, answers: float(np.mean(logprobs(text, answers[0])))
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.casefold().split())
 
 
 def _bm25(question: str, passages: Sequence[Passage]) -> Sequence[float]:

@@ -1,4 +1,4 @@
-"""Whether one way is better than another on the same questions, or the difference is noise."""
+"""How sure a mean is, and whether one way is better than another on the same questions or the difference is noise."""
 
 from __future__ import annotations
 
@@ -8,6 +8,25 @@ import numpy as np
 
 from ctxshaper.errors import InvalidInputError
 from ctxshaper.reading.positions import Gain
+
+
+def interval(values: Sequence[float], *, rounds: int = 10_000, seed: int = 0) -> tuple[float, float]:
+    """The 95% percentile bootstrap interval of a mean over questions (Efron and Tibshirani 1993, chapter 13).
+
+    Args:
+        values: one per question.
+        rounds: how often questions are drawn anew.
+        seed: of the random numbers; the same seed gives the same result.
+
+    Raises:
+        InvalidInputError: no values.
+    """
+    if not len(values):
+        raise InvalidInputError("an interval needs at least 1 value, but got none")
+    known = np.asarray(values, dtype=float)
+    drawn = known[np.random.default_rng(seed).integers(len(known), size=(rounds, len(known)))].mean(1)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return float(low), float(high)
 
 
 def paired_gain(ours: Sequence[float], theirs: Sequence[float], *, rounds: int = 10_000, seed: int = 0) -> Gain:

@@ -1,60 +1,36 @@
-"""Labelled questions: the formats of HotpotQA and Lost in the Middle, and a small made-up set that ships."""
+"""Labelled questions, and a small made-up set that ships."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from pathlib import Path
-from typing import Any
 
-from ctxshaper.context import Passage
-from ctxshaper.errors import InvalidInputError
+from ctxshaper.context import Passage, Span
+
+# Where a piece of evidence lies: the index of its passage, and the range of that passage's source.
+Evidence = tuple[int, Span]
 
 
 @dataclass(frozen=True)
 class Question:
-    """A question whose answer and evidence are known.
+    """A question whose answer or evidence is known.
 
     Attributes:
         text: the question.
-        answers: accepted answers.
+        answers: accepted answers; empty if unknown.
         passages: in the order of the data.
         gold: indices of the passages that hold the evidence.
+        evidence: the supporting sentences; empty where the data marks whole passages, or nothing.
+        id: the data's name for the question; empty if it has none.
     """
 
     text: str
     answers: tuple[str, ...]
     passages: tuple[Passage, ...]
     gold: frozenset[int]
-
-
-def load_questions(path: str | Path) -> list[Question]:
-    """Read labelled questions.
-
-    Args:
-        path: HotpotQA's distractor JSON, or JSON lines with `question`, `answers` and `ctxs` (`title`, `text`,
-            `isgold`) as in Lost in the Middle.
-
-    Raises:
-        InvalidInputError: the file cannot be read or has another format; the message names the entry.
-    """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-        entries = json.loads(text) if text.lstrip().startswith("[") else [json.loads(x) for x in text.splitlines() if x]
-    except (OSError, ValueError) as error:
-        raise InvalidInputError(f"{path} cannot be read as JSON or JSON lines: {error}") from error
-    questions = []
-    for number, entry in enumerate(entries, start=1):
-        try:
-            questions.append(_ctxs(entry) if "ctxs" in entry else _hotpot(entry))
-        except (KeyError, TypeError, ValueError) as error:
-            raise InvalidInputError(
-                f"{path}, entry {number}: neither HotpotQA (context, supporting_facts, answer) nor Lost in the Middle "
-                f"(question, answers, ctxs): {error!r}"
-            ) from error
-    return questions
+    evidence: tuple[Evidence, ...] = ()
+    id: str = ""
 
 
 def made_up_questions() -> list[Question]:
@@ -66,17 +42,3 @@ def made_up_questions() -> list[Question]:
     entries = json.loads(text)
     passages = tuple(Passage(entry["text"], metadata={"title": entry["title"]}) for entry in entries)
     return [Question(e["question"], (e["answer"],), passages, frozenset([i])) for i, e in enumerate(entries)]
-
-
-def _ctxs(entry: Mapping[str, Any]) -> Question:
-    passages = tuple(Passage(c["text"], metadata={"title": c.get("title", "")}) for c in entry["ctxs"])
-    gold = frozenset(i for i, c in enumerate(entry["ctxs"]) if c["isgold"])
-    return Question(entry["question"], tuple(entry["answers"]), passages, gold)
-
-
-def _hotpot(entry: Mapping[str, Any]) -> Question:
-    context: Sequence[tuple[str, Sequence[str]]] = entry["context"]
-    passages = tuple(Passage("".join(sentences), metadata={"title": title}) for title, sentences in context)
-    evidence = {title for title, _ in entry["supporting_facts"]}
-    gold = frozenset(i for i, (title, _) in enumerate(context) if title in evidence)
-    return Question(entry["question"], (entry["answer"],), passages, gold)

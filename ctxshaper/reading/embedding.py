@@ -73,6 +73,11 @@ class Embedder:
                 self._known.popitem(last=False)
             return result.astype(np.float32)
 
+    def forget(self) -> None:
+        """Forget what was embedded; the model stays loaded."""
+        with self._lock:
+            self._known.clear()
+
     def similarity(self, query: str, texts: Sequence[str]) -> NDArray[np.float64]:
         """[len(texts)] cosine similarity of each text to the query."""
         if not texts:

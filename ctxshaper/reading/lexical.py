@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,24 +20,44 @@ def terms(text: str) -> list[str]:
     return _TERMS.findall(text.casefold())
 
 
+class LexicalIndex:
+    """BM25 over texts that several queries search.
+
+    Args:
+        texts: the texts.
+
+    Raises:
+        MissingDependencyError: bm25s is not installed.
+    """
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        try:
+            import bm25s
+        except ImportError as error:
+            raise MissingDependencyError("BM25 needs pip install 'ctxshaper[retrieval]'") from error
+        corpus = [terms(text) for text in texts]
+        self._size = len(texts)
+        self._known = {term for words in corpus for term in words}
+        self._index: Any = bm25s.BM25()
+        if self._known:
+            self._index.index(corpus, show_progress=False)
+
+    def scores(self, query: str) -> NDArray[np.float64]:
+        """[number of texts] BM25 score of each text for the query; 0 where they share no term."""
+        from bm25s.stopwords import STOPWORDS_EN
+
+        asked = sorted(set(terms(query)) - set(STOPWORDS_EN)) or sorted(set(terms(query)))
+        asked = [term for term in asked if term in self._known]
+        if not asked:
+            return np.zeros(self._size)
+        scores: NDArray[np.float64] = np.asarray(self._index.get_scores(asked), dtype=np.float64)
+        return scores
+
+
 def bm25(query: str, texts: Sequence[str]) -> NDArray[np.float64]:
     """[len(texts)] BM25 score of each text for the query; 0 where they share no term.
 
     Raises:
         MissingDependencyError: bm25s is not installed.
     """
-    try:
-        import bm25s
-        from bm25s.stopwords import STOPWORDS_EN
-    except ImportError as error:
-        raise MissingDependencyError("BM25 needs pip install 'ctxshaper[retrieval]'") from error
-    corpus = [terms(text) for text in texts]
-    asked = sorted(set(terms(query)) - set(STOPWORDS_EN)) or sorted(set(terms(query)))
-    known = {term for words in corpus for term in words}
-    asked = [term for term in asked if term in known]
-    if not asked:
-        return np.zeros(len(texts))
-    index = bm25s.BM25()
-    index.index(corpus, show_progress=False)
-    scores: NDArray[np.float64] = np.asarray(index.get_scores(asked), dtype=np.float64)
-    return scores
+    return LexicalIndex(texts).scores(query)

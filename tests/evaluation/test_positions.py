@@ -6,10 +6,11 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from ctxshaper import InvalidInputError, Passage
+from ctxshaper.evaluation.loaders import load_questions
 from ctxshaper.evaluation.orders import accuracy_profile, scorer, with_gains
 from ctxshaper.evaluation.paired import paired_gain
 from ctxshaper.evaluation.positions import PositionReader, attention_profile, basin, prompt
-from ctxshaper.evaluation.questions import Question, load_questions, made_up_questions
+from ctxshaper.evaluation.questions import Question, made_up_questions
 from ctxshaper.reading.models import load_tokenizer, resolve_lm
 
 QUESTIONS = made_up_questions()

@@ -1,0 +1,215 @@
+"""`ctxshaper eval` from end to end, and its page in a real browser."""
+
+import json
+import re
+import shutil
+import subprocess
+
+import pytest
+from typer.testing import CliRunner
+
+from ctxshaper.cli import app
+from ctxshaper.evaluation.comparison import Comparison
+from ctxshaper.evaluation.questions import made_up_questions
+from ctxshaper.evaluation.report import to_html
+from ctxshaper.evaluation.summary import summarize
+
+HOSTILE = '<img src=x onerror="document.title=1">'
+
+
+@pytest.fixture
+def data(tmp_path):
+    lines = []
+    for number, q in enumerate(made_up_questions()[:3]):
+        evidence = [{"passage": i, "text": q.passages[i].text} for i in q.gold]
+        passages = [{"text": p.text, "title": p.title} for p in q.passages[:4]]
+        lines.append(
+            json.dumps(
+                {"query": q.text, "passages": passages, "answers": q.answers, "evidence": evidence, "id": number}
+            )
+        )
+    path = tmp_path / "questions.jsonl"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+def run(data, *options):
+    where = ["--data", str(data), "--out", str(data.parent / "out")]
+    return CliRunner().invoke(app, ["eval", *where, *map(str, options)], env={"COLUMNS": "200"})
+
+
+def test_a_run_goes_on_where_it_stopped(data):
+    out = data.parent / "out"
+    asked = ("--recipe", "fast", "--recipe", "peer:first-k", "--budget", "30%,80%", "--measure", "order")
+    result = run(data, *asked)
+    assert result.exit_code == 0, result.output
+    whole = (out / "results.jsonl").read_text()
+    rows = [json.loads(line) for line in whole.splitlines()]
+    assert len(rows) == 3 * 2 * 2 == len({row["key"] for row in rows})
+    for row in rows:
+        assert row["tokens"] <= int(row["budget"][:-1]) / 100 * row["tokens_in"]
+        assert (row["cold_ms"] is None) == (row["budget"] == "80%")
+    # Passages read by themselves give the same scores in any order; the first sentences do not stay the first.
+    orders = {name: [row["order"] for row in rows if row["recipe"] == name] for name in ("fast", "peer:first-k")}
+    assert max(orders["fast"]) == 0 < min(orders["peer:first-k"])
+    summary = json.loads((out / "summary.json").read_text())
+    fast = next(line for line in summary["lines"] if (line["recipe"], line["budget"]) == ("fast", "80%"))
+    sentences = [row["sentences"] for row in rows if (row["recipe"], row["budget"]) == ("fast", "80%")]
+    assert fast["values"]["sentences"]["mean"] == sum(sentences) / 3
+    assert "fast" in result.stdout
+    assert "peer:first-k" in result.stdout
+
+    lines = whole.splitlines(keepends=True)
+    (out / "results.jsonl").write_text("".join(lines[:5]) + lines[5][:40])
+    assert run(data, *asked).exit_code == 0
+    again = (out / "results.jsonl").read_text().splitlines(keepends=True)
+    assert again[:5] == lines[:5]
+    timeless = [{k: v for k, v in json.loads(line).items() if not k.endswith("_ms")} for line in again]
+    assert timeless == [{k: v for k, v in row.items() if not k.endswith("_ms")} for row in rows]
+
+    finished = (out / "results.jsonl").read_bytes()
+    assert run(data, *asked).exit_code == 0
+    assert (out / "results.jsonl").read_bytes() == finished
+
+
+def test_other_settings_are_other_results():
+    question = made_up_questions()[0]
+    plain = Comparison(["fast"], ["30%"])
+    keys = {
+        plain.key(question, "fast", "30%"),
+        plain.key(question, "fast", "50%"),
+        plain.key(made_up_questions()[1], "fast", "30%"),
+        Comparison(["qa"], ["30%"]).key(question, "qa", "30%"),
+        Comparison(["fast"], ["30%"], seed=1).key(question, "fast", "30%"),
+        Comparison(["fast"], ["30%"], ["order"]).key(question, "fast", "30%"),
+        Comparison(["fast"], ["30%"], model="other").key(question, "fast", "30%"),
+    }
+    assert len(keys) == 7
+    assert Comparison(["fast"], ["30%"]).key(question, "fast", "30%") in keys
+
+
+def test_answers_are_compared_with_all_of_the_context_only_its_gold_and_none(data):
+    measures = ("--measure", "likelihood", "--measure", "answers", "--measure", "distraction")
+    result = run(data, "--recipe", "peer:first-k", "--budget", "50%", "--limit", 2, *measures)
+    assert result.exit_code == 0, result.output
+    summary = json.loads((data.parent / "out" / "summary.json").read_text())
+    lines = {line["recipe"]: line["values"] for line in summary["lines"]}
+    assert set(lines) == {"peer:first-k", "full", "gold", "none"}
+    assert lines["none"]["tokens_kept"]["mean"] == 0 < lines["gold"]["tokens_kept"]["mean"] < 1
+    assert lines["full"]["sentences"]["mean"] == lines["gold"]["sentences"]["mean"] == 1
+    assert lines["none"]["likelihood"]["mean"] < lines["gold"]["likelihood"]["mean"] < 0
+    for values in lines.values():
+        assert 0 <= values["f1"]["mean"] <= 1
+    assert 0 <= lines["full"]["distraction"]["mean"] <= 1
+    assert "distraction" not in lines["none"]
+    gain = summary["lines"][0]["against"]["likelihood over full"]
+    expected = lines["peer:first-k"]["likelihood"]["mean"] - lines["full"]["likelihood"]["mean"]
+    assert gain["gain"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--recipe", "peer:x"], "no peer 'x'"),
+        (["--recipe", "x"], "no recipe 'x'"),
+        (["--recipe", "full"], "'full' is what recipes are compared with"),
+        (["--budget", "lots"], "cannot read the budget 'lots'"),
+        (["--budget", ","], "needs recipes, budgets"),
+        (["--format", "x"], "no format 'x'"),
+    ],
+)
+def test_a_mistake_is_one_line(options, message, data):
+    result = run(data, *options)
+    assert result.exit_code == 2
+    assert message in " ".join(result.stderr.split())
+    assert not (data.parent / "out").exists()
+
+
+def test_a_foreign_file_is_not_written_over(data):
+    out = data.parent / "out"
+    out.mkdir()
+    (out / "results.jsonl").write_text('{"mine": 1}\n')
+    result = run(data, "--recipe", "peer:first-k", "--budget", "30%")
+    assert result.exit_code == 2
+    assert "results.jsonl, line 1" in " ".join(result.stderr.split())
+    assert (out / "results.jsonl").read_text() == '{"mine": 1}\n'
+
+
+def page():
+    """A page with many recipes, long and hostile names, and every measure."""
+    names = ["fast", "qa", HOSTILE, "peer:" + "x" * 60, *(f"recipe-{i}" for i in range(8))]
+    rows = [
+        {
+            "recipe": name,
+            "budget": f"{share}%",
+            "tokens_in": 1000,
+            "tokens": share * 10,
+            "tokens_kept": share / 100,
+            "sentences": min(1, share / 60 + place / 30),
+            "answer": float(question < 3),
+            "likelihood": -1.0 - place / 10 - question / 5,
+            "cold_ms": 400.0 + place if share == 15 else None,
+            "warm_ms": 10.0 + 20 * place,
+        }
+        for place, name in enumerate(names)
+        for share in (15, 30, 50)
+        for question in range(4)
+    ]
+    rows += [
+        {"recipe": "full", "budget": "", "tokens_in": 9, "tokens": 9, "tokens_kept": 1.0, "likelihood": -2.0}
+        for _ in range(4)
+    ]
+    return to_html(summarize(rows, data=f"data {HOSTILE} {'y' * 80}", settings={"seed": 0, "reader": HOSTILE}))
+
+
+def test_the_page_needs_nothing_and_escapes_everything():
+    text = page()
+    assert HOSTILE not in text
+    assert text.count("&lt;img src=x") >= 5
+    assert not re.search(r"<script|<link|<img|https?:|url\(|@import", text)
+    assert text.count("<figure>") == 2
+    assert text.count("<polyline") == 2 * 12
+
+
+# Leaves the numbers in the page where a dump of it shows them. Only here: the page itself has no script.
+PROBE = """<script>document.body.dataset.probe = JSON.stringify({
+  wide: document.documentElement.scrollWidth, room: document.documentElement.clientWidth, title: document.title,
+  words: Math.min(...[...document.querySelectorAll("figure > svg text")].map(t => t.getBoundingClientRect().height)),
+  outside: [...document.querySelectorAll("figure > svg")].filter(s => { const b = s.getBoundingClientRect();
+    return [...s.querySelectorAll("text")].some(t => { const r = t.getBoundingClientRect();
+      return r.left < b.left - 1 || r.right > b.right + 1 || r.bottom > b.bottom + 1; }); }).length,
+});</script></body>"""
+
+
+@pytest.mark.parametrize("width", [1280, 500])
+def test_the_page_fits_a_browser(width, tmp_path):
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("Chromium is not installed (apt-get install chromium)")
+    policy = re.compile(r'<meta http-equiv="Content-Security-Policy"[^>]*>')
+    text = page()
+    assert policy.search(text)
+    (tmp_path / "page.html").write_text(text, encoding="utf-8")
+    (tmp_path / "probed.html").write_text(policy.sub("", text).replace("</body>", PROBE), encoding="utf-8")
+    command = [
+        browser,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--host-resolver-rules=MAP * ~NOTFOUND",
+        f"--user-data-dir={tmp_path / 'profile'}",
+        f"--window-size={width},1600",
+    ]
+    shot = tmp_path / f"page-{width}.png"
+    subprocess.run(
+        [*command, f"--screenshot={shot}", f"file://{tmp_path}/page.html"], check=True, capture_output=True, timeout=60
+    )
+    assert shot.stat().st_size > 20_000
+    dumped = subprocess.run(
+        [*command, "--dump-dom", f"file://{tmp_path}/probed.html"], check=True, capture_output=True, timeout=60
+    ).stdout.decode()
+    probe = json.loads(re.search(r'data-probe="([^"]*)"', dumped)[1].replace("&quot;", '"').replace("&lt;", "<"))
+    assert probe["wide"] <= probe["room"] <= width
+    assert probe["words"] >= 11
+    assert probe["outside"] == 0
+    assert probe["title"].startswith("ctxshaper eval")
