@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 try:
     from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
     from llama_index.core.postprocessor.types import BaseNodePostprocessor
+    from llama_index.core.prompts import BasePromptTemplate, PromptTemplate
+    from llama_index.core.prompts.mixin import PromptMixin, PromptMixinType
     from llama_index.core.schema import BaseNode, ImageNode, MetadataMode, Node, NodeWithScore, QueryBundle, TextNode
 except ImportError as missing:
     from ctxshaper.errors import MissingDependencyError
@@ -21,6 +24,10 @@ from pydantic import ConfigDict, Field, PrivateAttr, field_serializer
 from ctxshaper.connectors import citations
 from ctxshaper.connectors.records import KEY, Client, Mode, OnError, Outcome, own, results
 from ctxshaper.context import Passage
+from ctxshaper.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from ctxshaper.stages import S2A
 
 __all__ = ["ContextShaperPostprocessor", "map_citation"]
 
@@ -95,7 +102,7 @@ def map_citation(nodes: Sequence[NodeWithScore | BaseNode], answer_span: str) ->
     return citations.find(blocks, answer_span)
 
 
-class ContextShaperPostprocessor(BaseNodePostprocessor):  # type: ignore[misc]  # its base is untyped
+class ContextShaperPostprocessor(PromptMixin, BaseNodePostprocessor):  # type: ignore[misc]  # its base is untyped
     """Shapes retrieved nodes, in any place that takes node postprocessors.
 
     Nodes are copied, never changed; ids, relationships and metadata stay. What was kept and dropped, and why, stands
@@ -138,6 +145,30 @@ class ContextShaperPostprocessor(BaseNodePostprocessor):  # type: ignore[misc]  
     def _write(self, pipeline: Any) -> str:
         # Instrumentation dumps components: a pipeline must not fail there. `from_dict` then refuses its name.
         return str(pipeline)
+
+    def _writing(self) -> Iterator[tuple[str, int, S2A]]:
+        """The stages whose prompt is a user's to change: name, place, stage."""
+        from ctxshaper.stages import S2A
+
+        for place, stage in enumerate(self._client.pipeline().stages):
+            if isinstance(stage, S2A):
+                yield f"s2a_{place}", place, stage
+
+    def _get_prompts(self) -> dict[str, BasePromptTemplate]:
+        return {name: PromptTemplate(stage.task) for name, _, stage in self._writing()}
+
+    def _get_prompt_modules(self) -> PromptMixinType:
+        return {}
+
+    def _update_prompts(self, prompts: dict[str, BasePromptTemplate]) -> None:
+        pipeline = self._client.pipeline()
+        stages, known = list(pipeline.stages), {name: (place, stage) for name, place, stage in self._writing()}
+        for name, prompt in prompts.items():
+            if name not in known:
+                raise InvalidInputError(f"there is no prompt {name!r}; this pipeline has {sorted(known) or 'none'}")
+            place, stage = known[name]
+            stages[place] = replace(stage, wording=prompt.get_template())
+        pipeline.stages = tuple(stages)
 
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None

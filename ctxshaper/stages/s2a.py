@@ -90,6 +90,8 @@ class S2A(Stage):
             "not_instructed": no instruction for the answering call; "relevance": asks for relevance, not for lack of
             bias, and gives no instruction.
         min_support: the least share of an answer's sentences that must be supported for any of it to be used.
+        wording: what the model is told in place of `task`, for another language or model; it must ask for what `task`
+            asks for, two fields CONTEXT and QUESTION, or one text. Texts and question follow behind it.
         embedder: where given, a sentence close to its source by embedding may be worded more freely.
         generator: writes; a pipeline's own if None.
     """
@@ -98,6 +100,7 @@ class S2A(Stage):
 
     variant: Variant = "separated"
     min_support: float = 0.5
+    wording: str = ""
     embedder: Embedder | None = None
     generator: Generator | None = None
 
@@ -162,7 +165,7 @@ class S2A(Stage):
         """The prompt that `shape_query` sends."""
         if not isinstance(message, str) or not message.strip():
             raise InvalidInputError(f"the message must be a text with content, but got {message!r:.80}")
-        prompt = "Below is a user's message. " + self._task + "MESSAGE:\n" + message.strip()
+        prompt = "Below is a user's message. " + self.task + "MESSAGE:\n" + message.strip()
         room = self._room(generator, generator.count_tokens(prompt) - generator.count_tokens(message))
         if (tokens := generator.count_tokens(message)) > room:
             raise GeneratorError(
@@ -203,7 +206,10 @@ class S2A(Stage):
         return ShapedQuery(text, context, question, tuple(removed))
 
     @property
-    def _task(self) -> str:
+    def task(self) -> str:
+        """What the model is told to do, in front of the texts."""
+        if self.wording:
+            return self.wording.rstrip() + "\n\n"
         wish = _RELEVANT if self.variant == "relevance" else _UNBIASED
         return wish + _COPY + " " + (_ONE_TEXT if self.variant == "single" else _FIELDS)
 
@@ -212,7 +218,7 @@ class S2A(Stage):
         return "" if self.variant in ("not_instructed", "relevance") else _INSTRUCTION
 
     def _frame(self, query: str) -> str:
-        return "Below are texts that were found for a question. " + self._task + "QUESTION ASKED:\n" + query + "\n\n"
+        return "Below are texts that were found for a question. " + self.task + "QUESTION ASKED:\n" + query + "\n\n"
 
     def _prompt(self, context: Context, group: _Group) -> str:
         texts = [_part(context.passages[i], spans) for i, spans in group.parts.items()]

@@ -12,6 +12,7 @@ from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.instrumentation.span_handlers import SimpleSpanHandler
 from llama_index.core.memory import Memory
+from llama_index.core.prompts import PromptTemplate
 from llama_index.core.query_engine import CitationQueryEngine
 from llama_index.core.schema import (
     Document,
@@ -27,7 +28,7 @@ from llama_index.core.schema import (
 )
 from llama_index.core.workflow import StartEvent, StopEvent, Workflow, step
 
-from ctxshaper import Pipeline
+from ctxshaper import S2A, FakeGenerator, InvalidInputError, Pipeline
 from ctxshaper.connectors.llama_index import ContextShaperPostprocessor, map_citation
 from tests.connectors.test_langchain import Broken
 
@@ -190,3 +191,18 @@ def test_32_requests_at_once_give_what_one_gives(shaper, pipeline):
         return await asyncio.gather(*(shaper.apostprocess_nodes(nodes(), query_str=q) for q in queries))
 
     assert asyncio.run(tasks()) == threads
+
+
+def test_the_prompt_of_s2a_is_changed_through_the_prompt_mixin():
+    shaper = ContextShaperPostprocessor(pipeline=Pipeline([S2A()], generator=FakeGenerator(["x"])))
+    (name,) = shaper.get_prompts()
+    assert "CONTEXT:" in shaper.get_prompts()[name].format()
+    wording = "Behalte nur {was zählt}. Schreibe zwei Felder, CONTEXT und QUESTION."
+    shaper.update_prompts({name: PromptTemplate(wording)})
+    assert shaper.get_prompts()[name].get_template().strip() == wording
+    generator = shaper._client.pipeline().stages[0].generator
+    shaper.postprocess_nodes(nodes(), query_str=QUESTION)
+    assert wording in str(generator.prompts[0])
+    with pytest.raises(InvalidInputError, match="there is no prompt 'other'"):
+        shaper._update_prompts({"other": PromptTemplate("x")})
+    assert ContextShaperPostprocessor(pipeline="fast").get_prompts() == {}

@@ -232,7 +232,11 @@ def test_the_hub_needs_datasets(monkeypatch):
 
 @pytest.mark.parametrize(
     ("file", "questions", "passages", "sentences"),
-    [("hotpotqa_100.json", 100, 994, 229), ("nq20_hard.jsonl", 75, 1500, 0), ("rgb_counterfactual.jsonl", 100, 1382, 0)],
+    [
+        ("hotpotqa_100.json", 100, 994, 229),
+        ("nq20_hard.jsonl", 75, 1500, 0),
+        ("rgb_counterfactual.jsonl", 100, 1382, 0),
+    ],
 )
 def test_real_files(file, questions, passages, sentences):
     if not (DATA / file).is_file():
