@@ -243,7 +243,10 @@ class _Fit:
     def heads(self, layers: int, folds: int) -> tuple[tuple[int, int, float, float], ...]:
         """Heads chosen on all questions among those that at least half of the folds chose."""
         votes = np.mean([self.choose(layers, fold, folds) > 0 for fold in range(folds)], axis=0)
-        weights = self._weigh(tuple(np.flatnonzero(votes >= 0.5).tolist()), None, folds)
+        agreed = np.flatnonzero(votes >= 0.5)
+        if not len(agreed):
+            raise InvalidInputError("no head was chosen by half of the folds; use more questions, or fewer folds")
+        weights = self._weigh(tuple(agreed.tolist()), None, folds)
         weights = weights / weights.max()
         heads = self.heads_per_layer
         return tuple(

@@ -39,9 +39,7 @@ def worlds() -> dict[str, dict[str, Any]]:
     return found
 
 
-def synthetic_questions(
-    count: int, *, languages: Sequence[str] | None = None, seed: int = 0
-) -> list[EvidenceQuestion]:
+def synthetic_questions(count: int, *, languages: Sequence[str] | None = None, seed: int = 0) -> list[EvidenceQuestion]:
     """Questions about buildings that never were: every passage tells the same kinds of facts about another one.
 
     So each passage misleads: only the name tells the right designer from seven wrong ones. Kinds: facts, numbers,
