@@ -35,8 +35,10 @@ def curve_svg(found: Calibration, title: str) -> str:
         height = y(tick / 10)
         parts.append(f'<line x1="{_LEFT}" x2="{_LEFT + _PLOT_W}" y1="{height:.1f}" y2="{height:.1f}" stroke="#ddd"/>')
         parts.append(f'<text x="{_LEFT - 8}" y="{height + 4:.1f}" text-anchor="end">{tick / 10:.1f}</text>')
-    for layers in range(1, depth + 1, max(1, depth // 10)):
-        parts.append(f'<text x="{x(layers):.1f}" y="{_TOP + _PLOT_H + 18}" text-anchor="middle">{layers}</text>')
+    parts += [
+        f'<text x="{x(layers):.1f}" y="{_TOP + _PLOT_H + 18}" text-anchor="middle">{layers}</text>'
+        for layers in range(1, depth + 1, max(1, depth // 10))
+    ]
     parts.append(f'<text x="{_LEFT + _PLOT_W / 2}" y="{_TOP + _PLOT_H + 40}" text-anchor="middle">layers read</text>')
     band = [(x(p.layers), y(p.high)) for p in found.curve] + [(x(p.layers), y(p.low)) for p in reversed(found.curve)]
     parts.append(f'<polygon points="{_points(band)}" fill="#999" fill-opacity="0.2"/>')

@@ -1,4 +1,4 @@
-"""Made-up questions with known evidence, in several kinds and languages: what `calibrate` uses where no data is given."""
+"""Made-up questions with known evidence, in several kinds and languages, for `calibrate` without data."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def worlds() -> dict[str, dict[str, Any]]:
 def synthetic_questions(count: int, *, languages: Sequence[str] | None = None, seed: int = 0) -> list[EvidenceQuestion]:
     """Questions about buildings that never were: every passage tells the same kinds of facts about another one.
 
-    So each passage misleads: only the name tells the right designer from seven wrong ones. Kinds: facts, numbers,
+    So each passage misleads: only the name tells the right designer from the wrong ones. Kinds: facts, numbers,
     paraphrase (question and evidence share no words), two hops, comparison, and who is *denied* to be the designer.
 
     Args:
@@ -76,7 +76,7 @@ def _question(world: Mapping[str, Any], kind: str, language: str, random_: rando
     givens, families = random_.sample(world["given"], 10), random_.sample(world["family"], 10)
     people = [f"{g}{space}{f}" for g, f in zip(givens, families, strict=True)]
     towns = random_.sample(world["towns"], 8)
-    # A third of the woman designers has a passage of her own.
+    # Three of the five designers have a passage of their own, among them that of the first building.
     told = [
         *(
             (thing, "thing", {"thing": thing, "person": people[i], "other": people[5 + i], "town": towns[i]})
