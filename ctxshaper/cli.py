@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ctxshaper.commands.calibrate import calibrate
 from ctxshaper.commands.evaluate import evaluate
 from ctxshaper.commands.mine_distractors import mine_distractors
 from ctxshaper.commands.profile import profile
@@ -41,6 +42,7 @@ def explained(command: Callable[..., None]) -> Callable[..., None]:
 
 
 app.command("eval")(explained(evaluate))
+app.command()(explained(calibrate))
 app.command()(explained(profile))
 app.command("mine-distractors")(explained(mine_distractors))
 
