@@ -181,9 +181,9 @@ def test_questions_are_read_from_both_formats(tmp_path):
     lines.write_text('{"question": "q", "answers": ["a"], "ctxs": [{"title": "T", "text": "x", "isgold": true}]}\n')
     assert load_questions(lines)[0].gold == {0}
     lines.write_text('{"question": "q"}\n')
-    with pytest.raises(InvalidInputError, match="entry 1"):
+    with pytest.raises(InvalidInputError, match="line 1"):
         load_questions(lines)
-    with pytest.raises(InvalidInputError, match="JSON"):
+    with pytest.raises(InvalidInputError, match="no file"):
         load_questions(tmp_path / "none")
 
 

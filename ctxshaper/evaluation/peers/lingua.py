@@ -109,7 +109,12 @@ class _Worker:
             encoding="utf-8",
             env={**os.environ, "HF_HUB_OFFLINE": "1"},
         )
-        atexit.register(self._process.kill)
+        atexit.register(self._close)
+
+    def _close(self) -> None:
+        # Leaving the process's context closes its pipes and waits for it.
+        with self._errors, self._process:
+            self._process.kill()
 
     def ask(self, request: dict[str, Any]) -> str:
         """The compressed text.
