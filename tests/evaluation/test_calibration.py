@@ -144,10 +144,10 @@ def test_heads_see_what_the_reader_sees(smol, passages):
     assert mass.tokens.sum(1).tolist() == counts.tolist()
 
 
-@pytest.mark.parametrize("family", ["qwen3", "gemma2"])
+@pytest.mark.parametrize("family", ["gemma2"])
 def test_other_families_and_long_passages_run_through(tiny_model, family):
     reader = HeadReader(tiny_model(family), dtype="float32")
-    long = Passage("Some words stand here. " * 120 + "The end was near.")
+    long = Passage("Some words stand right here. " * 120 + "The end was near.")
     units = [units_of(long, "sentence"), []]
     mass = reader.read("What was near?", [long, Passage("")], units)
     assert mass.asked.shape == (121, len(KINDS), 4, 4)
@@ -157,32 +157,40 @@ def test_other_families_and_long_passages_run_through(tiny_model, family):
     assert (received < 1).all()
 
 
-def test_the_command_finds_heads_of_the_real_model_and_repeats_exactly(tmp_path):
-    """Six questions, and a second run from the same file: not a byte differs."""
-    entries = []
+def test_the_real_model_points_at_the_evidence(smol):
+    cases = []
     for question in synthetic_questions(6, languages=["en"]):
-        at = [i for i, spans in enumerate(question.gold) if spans]
-        texts = [p.source[s.start : s.end] for i in at for p, s in [(question.passages[i], question.gold[i][0])]]
-        ctxs = [{"title": p.title, "text": p.source, "isgold": i in at} for i, p in enumerate(question.passages)]
-        entries.append({"question": question.query, "answers": texts[:1], "ctxs": ctxs})
+        units = [units_of(p, "sentence") for p in question.passages]
+        cases.append(case_of(question, units, smol.read(question.query, question.passages, units)))
+    found = calibrate(cases, folds=3, layers=19)
+    assert found.chosen.mean[1] > 0.6  # by chance 0.3
+    assert found.curve[0].mean[1] < found.chosen.mean[1]
+
+
+def test_the_command_writes_a_profile_and_repeats_exactly(tiny_model, tmp_path):
     data = tmp_path / "questions.jsonl"
-    data.write_text("".join(json.dumps(e) + "\n" for e in entries), encoding="utf-8")
+    with data.open("w", encoding="utf-8") as file:
+        for number in range(6):
+            ctxs = [
+                {"title": "", "text": f"Lamp {n} is {colour}. It hums.", "isgold": n == number}
+                for n, colour in enumerate(["red", "blue", "green", "white", "grey", "black"])
+            ]
+            answer = ctxs[number]["text"][10:-10]
+            file.write(json.dumps({"question": f"Lamp {number}?", "answers": [answer], "ctxs": ctxs}) + "\n")
     outs = [tmp_path / "one.json", tmp_path / "two.json"]
     for out in outs:
-        arguments = ["calibrate", "--data", data, "--folds", 3, "--layers", 19, "--out", out]
-        result = CliRunner().invoke(app, [str(a) for a in arguments])
+        arguments = ["calibrate", "--model", tiny_model("llama"), "--data", data, "--folds", 2, "--layers", 2]
+        result = CliRunner().invoke(app, [str(a) for a in (*arguments, "--out", out)])
         assert result.exit_code == 0, result.output
     assert outs[0].read_bytes() == outs[1].read_bytes()
     made = HeadProfile.load(outs[0])
-    assert made.layers <= 19
+    assert made.layers <= 2
     assert made.filter_layer < made.layers
-    assert made.prefix == HeadProfile.shipped("SmolLM2-135M-Instruct").prefix
     assert made.provenance["questions"] == 6
     assert len(made.provenance["sha256"]) == 64
-    assert len(made.provenance["curve"]) == 30
-    assert made.provenance["quality"]["30%"] > 0.5  # chance is 0.3 at best
+    assert len(made.provenance["curve"]) == 4
     ElementTree.parse(outs[0].with_suffix(".svg"))  # noqa: S314  # our own
-    reading = Reader(profile=made).read("Where is the bridge?", ["The bridge is in Lyon. It rains."])
+    reading = Reader(tiny_model("llama"), profile=made).read("Where is it?", ["The bridge is in Lyon. It rains."])
     assert np.isfinite(reading.passages[0].scores).all()
 
 
