@@ -76,11 +76,14 @@ class Answerer:
 
 def show(console: Console, shaped: Context) -> None:
     """What was kept of what."""
-    table = Table("passage", "retriever", "span", "kept text", title="What was kept", show_lines=True)
+    table = Table("passage", "score", "span", "kept text", title="What was kept", show_lines=True)
+    units = [unit for stage in shaped.trace.stages for unit in stage.notes.get("kept", ())]
     for passage in shaped.passages:
         for span in passage.spans:
             text = passage.source[span.start : span.end].strip().replace("\n", " ")
-            score = f"{passage.score:.2f}"
+            # A span may hold several units that stand side by side: the best of them.
+            inside = [u for u in units if u["passage"] == passage.rank and span.start <= u["start"] < span.end]
+            score = max((f"{u['score']:.2f}" for u in inside), key=float, default="")
             table.add_row(str(passage.id), score, f"{span.start}:{span.end}", text[:120] + "…" * (len(text) > 120))
     console.print(table)
     scores = sorted((d.score for s in shaped.trace.stages for d in s.dropped if d.score is not None), reverse=True)
