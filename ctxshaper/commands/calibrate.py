@@ -62,7 +62,7 @@ def calibrate(
         source["sha256"] = hashlib.sha256(data.read_bytes()).hexdigest()
     if date:
         source["date"] = date
-    profile = profile_of(found, reader.base, {**source, "revision": reader.revision})
+    profile = profile_of(found, reader.base, source)
     profile.save(out)
     drawing = out.with_suffix(".svg")
     title = f"{reader.name}: quality on unseen questions against layers"
@@ -126,7 +126,12 @@ def profile_of(found: Calibration, base: HeadProfile, source: dict[str, Any]) ->
         "measure": "share of the evidence's sentences among the best that fill a share of the tokens, unseen folds; "
         "95% bootstrap interval of the mean over the shares",
         "quality": measured(chosen.mean, chosen.low, chosen.high),
-        "layers": {"best": found.best, "recommended": found.recommended, "fast": found.fast},
+        "layers": {
+            "asked_for": chosen.layers,
+            "best": found.best,
+            "recommended": found.recommended,
+            "fast": found.fast,
+        },
         "chosen_by_folds": {f"{layer}.{head}": votes for layer, head, _, votes in found.heads},
         "settings": list(found.settings),
         "curve": [{"layers": p.layers, **measured(p.mean, p.low, p.high)} for p in found.curve],
@@ -152,7 +157,7 @@ def _show(found: Calibration, name: str, console: Console) -> None:
         return [f"{value:.3f}" for value in values]
 
     curve = Table(title=f"{name}: evidence kept of unseen questions, against layers read")
-    for column in ("layers", "share of all", *(f"at {s:.0%} of tokens" for s in SHARES), "95% of the mean", ""):
+    for column in ("layers", "of all", *(f"at {s:.0%}" for s in SHARES), "95% of mean", ""):
         curve.add_column(column, justify="right")
     marks = {found.best: "best", found.fast: "fast", found.recommended: "recommended"}
     before = None
@@ -160,7 +165,7 @@ def _show(found: Calibration, name: str, console: Console) -> None:
         # Layers that add nothing are left out of the table; the profile holds all.
         if point.mean != before or point.layers in marks:
             share = f"{point.layers / len(found.curve):.0%}"
-            band = f"{point.low:.3f} to {point.high:.3f}"
+            band = f"{point.low:.2f}–{point.high:.2f}"
             curve.add_row(str(point.layers), share, *numbers(point.mean), band, marks.get(point.layers, ""))
         before = point.mean
     console.print(curve)

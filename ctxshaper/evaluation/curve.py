@@ -46,7 +46,8 @@ def curve_svg(found: Calibration, title: str) -> str:
         line = [(x(p.layers), y(p.mean[index])) for p in found.curve]
         parts.append(f'<polyline points="{_points(line)}" fill="none" stroke="{colour}" stroke-width="2"/>')
         label = f"evidence kept at {share:.0%} of the tokens"
-        parts.append(f'<text x="{_LEFT + 250 * index}" y="{_HEIGHT - 10}" fill="{colour}">{label}</text>')
+        parts.append(f'<text x="{_LEFT + 235 * index}" y="{_HEIGHT - 10}" fill="{colour}">{label}</text>')
+    parts.append(f'<text x="{_LEFT + 470}" y="{_HEIGHT - 10}" fill="#666">95% of their mean</text>')
     marks: dict[int, list[str]] = {}
     for name, layers in (("fast", found.fast), ("recommended", found.recommended)):
         marks.setdefault(layers, []).append(name)

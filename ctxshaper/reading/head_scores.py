@@ -122,7 +122,7 @@ class HeadReader:
             after_query=self.base.after_query,
         )
         self._reader = Reader(model, profile=everything, device=device, dtype=dtype)
-        self.name, self.revision = source.name, self._reader.source.revision()
+        self.name = source.name
         self._prefix = self._remember([self._reader.layout.prefix], first=True)
 
     def _framed(self, name: str) -> HeadProfile:
@@ -176,10 +176,6 @@ class HeadReader:
             found.append(mass.reshape(total, kinds, self.layers, self.heads))
         owners = np.repeat(np.arange(len(units)), [len(spans) for spans in units])
         return UnitMass(found[0], found[1], tokens[:-1].reshape(total, kinds), owners)
-
-    def count(self, text: str) -> int:
-        """Tokens of a text as the model counts them."""
-        return self._reader.count_tokens(text)
 
     def _remember(self, texts: Sequence[Sequence[int]], *, first: bool = False) -> tuple[list[Tensor], list[Tensor]]:
         """Keys by layer and values by layer but the last, [KV, P + T, D], the prefix first."""

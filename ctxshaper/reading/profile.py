@@ -11,7 +11,11 @@ from typing import Any
 
 from ctxshaper.errors import InvalidInputError
 
-_SHIPPED = {"SmolLM2-135M-Instruct": "smollm2-135m-instruct.json"}
+_SHIPPED = {
+    "SmolLM2-135M-Instruct": "smollm2-135m-instruct.json",
+    # Three layers instead of nineteen: an eighth of the time, for filters that weigh other scores in as well.
+    "SmolLM2-135M-Instruct-fast": "smollm2-135m-instruct-fast.json",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +100,7 @@ class HeadProfile:
 
     @classmethod
     def shipped(cls, model: str) -> HeadProfile | None:
-        """The profile that ships for a model, or None."""
+        """The profile that ships for a model, or None; `-fast` behind the name asks for the one of few layers."""
         name = _SHIPPED.get(model)
         if name is None:
             return None

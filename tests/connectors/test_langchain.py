@@ -136,9 +136,10 @@ def test_the_retriever_and_the_classic_one_agree(shaper, store):
 def test_shaped_twice_maps_back_to_the_first_source(shaper):
     once = shaper.compress_documents(DOCUMENTS, QUESTION)
     twice = ContextShaper(pipeline=shaper.pipeline, budget="70%").compress_documents(once, QUESTION)
-    citation = map_citation(twice, "designed by the engineer Ada Moreau")
+    words = "Ember Bridge crosses the Varn"
+    citation = map_citation(twice, words)
     (span,) = citation.spans
-    assert TEXTS[citation.id][span.start : span.end] == "designed by the engineer Ada Moreau"
+    assert TEXTS[citation.id][span.start : span.end] == words
 
 
 def test_a_chain_streams_an_answer_from_shaped_documents(shaper, store):

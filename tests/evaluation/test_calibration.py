@@ -218,3 +218,13 @@ def test_a_profile_says_how_it_was_made(tmp_path):
     assert made.provenance["quality"]["interval"][0] <= 1
     made.save(tmp_path / "made.json")
     assert HeadProfile.load(tmp_path / "made.json") == made
+
+
+@pytest.mark.parametrize(("name", "layers"), [("SmolLM2-135M-Instruct", 19), ("SmolLM2-135M-Instruct-fast", 3)])
+def test_shipped_profiles_say_how_they_were_made(name, layers):
+    shipped = HeadProfile.shipped(name)
+    assert shipped.layers == layers
+    assert shipped.filter_layer < layers
+    assert shipped.provenance["data"] == "synthetic"
+    assert shipped.provenance["layers"]["asked_for"] == layers
+    assert shipped.provenance["quality"]["30%"] == shipped.provenance["curve"][layers - 1]["30%"]
