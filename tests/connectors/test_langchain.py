@@ -146,7 +146,7 @@ def test_a_chain_streams_an_answer_from_shaped_documents(shaper, store):
     prompt = ChatPromptTemplate.from_template("{context}\n\nAnswer in one short sentence: {query}")
     chain = (
         {"query": RunnablePassthrough(), "documents": store.as_retriever(search_kwargs={"k": 4})}
-        | RunnablePassthrough.assign(documents=shaper)
+        | RunnablePassthrough.assign(documents=ContextShaper(pipeline=shaper.pipeline, budget="65%"))
         | RunnablePassthrough.assign(context=lambda s: "\n\n".join(d.page_content for d in s["documents"]))
         | prompt
         | SmolChat()
