@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Literal
 
 from ctxshaper.context import Context, Passage, Span, merge_spans
@@ -11,6 +13,9 @@ from ctxshaper.reading.segments import blocks, sentences
 from ctxshaper.stages.base import Log
 
 Unit = Literal["sentence", "block", "passage"]
+
+# So many units that nearly fit are tried in vain before a budget counts as full.
+_FAILURES = 8
 
 _SEGMENT: dict[str, Callable[[str], tuple[Span, ...]]] = {"sentence": sentences, "block": blocks}
 
@@ -89,61 +94,51 @@ def select(context: Context, candidates: Sequence[Candidate], log: Log, limit: i
 
 
 def _fill(context: Context, ranked: Sequence[Candidate], limit: int) -> list[Candidate]:
-    if keep(context, ranked).tokens <= limit:
+    """The best units that fit together, and after the first that does not, later ones that still do."""
+
+    def tokens(chosen: Sequence[Candidate]) -> int:
+        return keep(context, chosen).tokens
+
+    if (total := tokens(ranked)) <= limit:
         return list(ranked)
-    costs = [context.count(_text(context, c)) + 1 for c in ranked]
-    heads = _heading_costs(context, ranked)
+    length, used = _longest_prefix(ranked, tokens, limit, total)
+    chosen, failures = list(ranked[:length]), 0
+    for candidate in ranked[length + 1 :]:
+        # What a unit takes alone, without its heading, is cheap to count and rules most of them out.
+        if limit - used < context.count(_text(context, candidate)) - 1:
+            continue
+        if (grown := tokens([*chosen, candidate])) <= limit:
+            chosen.append(candidate)
+            used = grown
+        elif (failures := failures + 1) == _FAILURES:
+            break
+    return chosen
 
-    def greedy(room: float) -> list[int]:
-        chosen, opened, used = [], set(), 0.0
-        for index, candidate in enumerate(ranked):
-            cost = costs[index] + (0 if candidate.passage in opened else heads[candidate.passage])
-            if used + cost <= room:
-                chosen.append(index)
-                opened.add(candidate.passage)
-                used += cost
-        return chosen
 
-    def tokens(chosen: Sequence[int]) -> int:
-        return keep(context, [ranked[i] for i in chosen]).tokens
+def _longest_prefix(
+    ranked: Sequence[Candidate], tokens: Callable[[Sequence[Candidate]], int], limit: int, total: int
+) -> tuple[int, int]:
+    """How many of the first units fit, and their tokens, by the exact count of the rendered text.
 
-    # Counts of pieces do not add up to the count of the text: guess, count the text itself, correct the guess once.
-    chosen = greedy(limit)
-    actual = tokens(chosen)
-    if chosen and actual:
-        estimate = sum(costs[i] for i in chosen) + sum(heads[p] for p in {ranked[i].passage for i in chosen})
-        corrected = greedy(limit * estimate / actual)
-        if corrected != chosen:
-            chosen, actual = corrected, tokens(corrected)
-    while chosen and actual > limit:
-        chosen.pop()
-        actual = tokens(chosen)
-    # What is left of the budget goes to the next best units that fit by the exact count.
-    held, tries = set(chosen), 0
-    for index in range(len(ranked)):
-        if index not in held and costs[index] - 1 <= limit - actual:
-            grown = sorted([*chosen, index])
-            if (count := tokens(grown)) <= limit:
-                chosen, actual = grown, count
-            tries += 1
-            if tries == 4:
-                break
-    return [ranked[i] for i in chosen]
+    Counting is dear and characters foretell tokens well: the place is guessed from them, in turn with halving.
+    """
+    ends = [0, *accumulate(len(c.span) for c in ranked)]
+    low, used, high, over = 0, 0, len(ranked), total
+    halve = False
+    while high - low > 1:
+        if halve:
+            middle = (low + high) // 2
+        else:
+            place = ends[low] + (ends[high] - ends[low]) * (limit - used) / (over - used)
+            middle = min(max(bisect_right(ends, place) - 1, low + 1), high - 1)
+        halve = not halve
+        if (count := tokens(ranked[:middle])) <= limit:
+            low, used = middle, count
+        else:
+            high, over = middle, count
+    return low, used
 
 
 def _text(context: Context, candidate: Candidate) -> str:
     passage = context.passages[candidate.passage]
     return passage.text if passage.generated else passage.source[candidate.span.start : candidate.span.end]
-
-
-def _heading_costs(context: Context, ranked: Sequence[Candidate]) -> dict[int, int]:
-    rendering, body = context.rendering, "x"
-    plain = context.count(body)
-    return {
-        index: context.count(rendering.separator + rendering.render([_stub(context.passages[index])])) - plain
-        for index in {c.passage for c in ranked}
-    }
-
-
-def _stub(passage: Passage) -> Passage:
-    return Passage("x", metadata=passage.metadata)

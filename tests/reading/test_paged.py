@@ -26,7 +26,7 @@ def test_pages_give_the_scores_of_joined_memories(tiny_model, gem):
 
     for _ in range(2):
         for a, b in zip(read(one).passages, read(other).passages, strict=True):
-            np.testing.assert_allclose(a.scores, b.scores, rtol=1e-4, atol=1e-3 if gem else 1e-7)
+            np.testing.assert_allclose(a.scores, b.scores, rtol=1e-3, atol=1e-3 if gem else 1e-6)
 
 
 def test_a_full_pool_forgets_the_oldest_and_leaks_no_page(tiny_model, monkeypatch):

@@ -1,6 +1,6 @@
 """Choosing text: the budget is never exceeded, and what is kept is byte-exact."""
 
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from ctxshaper import Budget, Context, Passage, Rendering, Span
@@ -69,6 +69,21 @@ def test_a_unit_that_does_not_fit_is_passed_over_for_one_that_does():
     context = Context("q", (passage,), lambda t: len(t.split()), Budget(tokens=3))
     shaped = select(context, [Candidate(0, units[0], 2.0), Candidate(0, units[1], 1.0)], Log(), 3)
     assert shaped.text == "Short one."
+
+
+@settings(max_examples=200, deadline=None)
+@given(contexts(), st.randoms(use_true_random=False), st.integers(0, 8))
+def test_a_budget_of_what_the_best_units_take_takes_them(context, random, count):
+    candidates = [
+        Candidate(i, span, random.random()) for i, p in enumerate(context.passages) for span in units_of(p, "sentence")
+    ]
+    ranked = sorted(candidates, key=lambda c: -c.score)
+    tokens = [keep(context, ranked[:n]).tokens for n in range(len(ranked) + 1)]
+    assume(tokens == sorted(tokens))
+    log = Log()
+    select(context, candidates, log, tokens[min(count, len(ranked))])
+    kept = {(k["passage"], k["start"], k["end"]) for k in log.notes["kept"]}
+    assert kept >= {(c.passage, c.span.start, c.span.end) for c in ranked[:count]}
 
 
 def test_units_stay_within_what_is_still_kept():
