@@ -3,13 +3,13 @@
     python benchmarks/stages.py --limit 20 --out stages.jsonl     # goes on where a run was cut off
     python benchmarks/stages.py --limit 50 --only 30% --no-likelihood --out equal.jsonl
 
-The first N questions of HotpotQA 100 and nq20_hard, with the weights that ship. EvidenceFilter's were fitted on HotpotQA,
-and evidence.py says what they keep of questions that they did not see; the guard of DistractionFilter was chosen on all.
-Every method is given each question afresh, nothing remembered. Evidence is the share of supporting sentences kept whole
-(HotpotQA; of a rewritten passage, in the spans that support it), or the share of questions whose answer still stands in
-the text (nq20_hard). The likelihood is the embedded generator's mean log-probability per token of the right answer
-behind the shaped context; beside it that of the same questions behind the whole context and behind the gold passages
-alone, and a paired test against the whole context.
+The first N questions of HotpotQA 100 and nq20_hard, with the weights that ship. EvidenceFilter's were fitted on
+HotpotQA, and evidence.py says what they keep of questions that they did not see; the guard of DistractionFilter was
+chosen on all. Every method is given each question afresh, nothing remembered. Evidence is the share of supporting
+sentences kept whole (HotpotQA; of a rewritten passage, in the spans that support it), or the share of questions whose
+answer still stands in the text (nq20_hard). The likelihood is the embedded generator's mean log-probability per token
+of the right answer behind the shaped context; beside it that of the same questions behind the whole context and behind
+the gold passages alone, and a paired test against the whole context.
 """
 
 from __future__ import annotations

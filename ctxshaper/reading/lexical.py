@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,22 @@ def terms(text: str) -> list[str]:
     return _TERMS.findall(text.casefold())
 
 
+def _bm25s() -> Any:
+    # bm25s runs JAX where it finds it as soon as it is imported, for a top-k that nothing here asks for, and JAX then
+    # takes three quarters of the GPU's memory (seen on an H200). None in sys.modules makes that one import fail.
+    hidden = "bm25s" not in sys.modules and "jax" not in sys.modules
+    if hidden:
+        sys.modules["jax"] = None  # type: ignore[assignment]
+    try:
+        import bm25s
+    except ImportError as error:
+        raise MissingDependencyError("BM25 needs pip install 'ctxshaper[retrieval]'") from error
+    finally:
+        if hidden:
+            del sys.modules["jax"]
+    return bm25s
+
+
 class LexicalIndex:
     """BM25 over texts that several queries search.
 
@@ -31,10 +48,7 @@ class LexicalIndex:
     """
 
     def __init__(self, texts: Sequence[str]) -> None:
-        try:
-            import bm25s
-        except ImportError as error:
-            raise MissingDependencyError("BM25 needs pip install 'ctxshaper[retrieval]'") from error
+        bm25s = _bm25s()
         corpus = [terms(text) for text in texts]
         self._size = len(texts)
         self._known = {term for words in corpus for term in words}

@@ -1,5 +1,9 @@
 """Tokens are counted as the generator counts them."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from ctxshaper import InvalidInputError
@@ -53,3 +57,19 @@ def test_bm25_ranks_the_sentence_that_shares_the_rare_word():
 
 def test_terms_of_scripts_without_spaces_are_characters():
     assert terms("Die Straße 東京") == ["die", "strasse", "東", "京"]
+
+
+def test_bm25_starts_no_jax(tmp_path):
+    # A process of its own: bm25s decides when it is imported.
+    (tmp_path / "jax").mkdir()
+    (tmp_path / "jax" / "__init__.py").write_text("started = True")
+    (tmp_path / "jax" / "lax.py").write_text("def top_k(values, k): raise SystemExit('jax was run')")
+    program = (
+        "import sys; from ctxshaper.reading.lexical import bm25; print(bm25('tower', ['A tower.', 'A hill.']).argmax())"
+        "; assert 'jax' not in sys.modules; import jax; assert jax.started"
+    )
+    path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    ran = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True
+    )
+    assert ran.stdout.strip() == "0", ran.stderr
