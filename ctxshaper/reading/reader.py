@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, cycle, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -205,7 +205,9 @@ class Reader:
         """
         return self._ask(query, passages, gem=False, hint=hint)
 
-    def read_gem(self, query: str, passages: Sequence[Passage | str], *, independent: bool = False) -> Reading:
+    def read_gem(
+        self, query: str, passages: Sequence[Passage | str], *, independent: bool = False, calibrated: bool = False
+    ) -> Reading:
         """Score every token by GemFilter's rule (arXiv 2409.17422, section 3) at the profile's filter layer.
 
         Args:
@@ -213,6 +215,10 @@ class Reader:
             passages: in the order in which they are read.
             independent: read each passage by itself (cached) instead of the whole prompt causally; the pool of 5
                 tokens then ends at a passage's borders.
+            calibrated: subtract from each passage the mean score of a dummy in its place: what a place in the prompt
+                gets whatever stands there (Found in the Middle, arXiv 2406.16008, section 3). The paper leaves the
+                dummy open: here "N/A" over and over, in all places in one further pass. Causal reading only: read
+                independently, all passages have the same place.
 
         Raises:
             InvalidInputError: as `read`, or a prompt longer than the model's range.
@@ -221,13 +227,23 @@ class Reader:
             return self._ask(query, passages, gem=True)
         started = time.perf_counter()
         ids, ranges, tokens = self.layout.prompt(query, [Passage.of(p) for p in passages])
-        call = ReadPrompt(self.profile.filter_layer)
-        self.decoder.run(ids, range(len(ids)), call)
-        assert call.gem is not None  # noqa: S101  # the filter layer is always loaded
-        scores = _numbers(call.gem)
+        scores = self._prompt_scores(ids)
+        if calibrated:
+            dummy, blank = self.encoder.data(" N/A")[0], list(ids)
+            for (a, b), one in zip(ranges, tokens, strict=True):
+                blank[a - one.heading : b] = islice(cycle(dummy), one.heading + b - a)
+            bias = self._prompt_scores(blank)
+            for a, b in ranges:
+                scores[a:b] -= bias[a:b].mean() if a < b else 0
         read = [PassageReading(t.offsets, scores[a:b]) for t, (a, b) in zip(tokens, ranges, strict=True)]
         notes = {"tokens_read": len(ids), "milliseconds": 1e3 * (time.perf_counter() - started)}
         return Reading(query, tuple(read), notes)
+
+    def _prompt_scores(self, ids: list[int]) -> NDArray[np.float32]:
+        call = ReadPrompt(self.profile.filter_layer)
+        self.decoder.run(ids, range(len(ids)), call)
+        assert call.gem is not None  # noqa: S101  # the filter layer is always loaded
+        return _numbers(call.gem)
 
     def _ask(self, query: str, passages: Sequence[Passage | str], *, gem: bool, hint: str = "") -> Reading:
         started = time.perf_counter()

@@ -29,6 +29,8 @@ class GemFilter(Stage):
             of their tokens, so that words and numbers stay whole.
         reading: "causal" reads the whole prompt, as the paper does; "independent" reads each passage by itself and
             remembers it.
+        calibrated: with causal reading, take off what a place in the prompt gets whatever stands there (Found in the
+            Middle, arXiv 2406.16008); twice the reading. See `Reader.read_gem`.
         reader: reads; a pipeline's own if None.
     """
 
@@ -37,6 +39,7 @@ class GemFilter(Stage):
     k: int | None = None
     unit: Literal["token", "sentence", "block"] = "token"
     reading: Literal["causal", "independent"] = "causal"
+    calibrated: bool = False
     reader: Reader | None = None
 
     def __post_init__(self) -> None:
@@ -48,12 +51,18 @@ class GemFilter(Stage):
                 f"but got {self.unit!r} and {self.reading!r}"
             )
 
+        if self.calibrated and self.reading == "independent":
+            raise InvalidInputError(
+                "GemFilter(calibrated=True) needs reading causal: read independently, all passages have the same "
+                "place, and there is nothing to calibrate"
+            )
+
     def shape(self, context: Context, log: Log) -> Context:
         """Apply the rule of the class."""
         if not context.passages:
             return context
-        reader = self.reader or Reader()
-        reading = reader.read_gem(context.query, context.passages, independent=self.reading == "independent")
+        reader, independent = self.reader or Reader(), self.reading == "independent"
+        reading = reader.read_gem(context.query, context.passages, independent=independent, calibrated=self.calibrated)
         log.notes.update(reading.notes)
         candidates = []
         for index, (passage, read) in enumerate(zip(context.passages, reading.passages, strict=True)):

@@ -116,6 +116,25 @@ def test_gem_scores_follow_the_rule_in_a_few_lines(tiny_model, independent):
         np.testing.assert_allclose(read.scores, wanted, rtol=1e-3, atol=1e-3)
 
 
+def test_calibration_takes_off_what_a_dummy_gets_in_a_passages_place(tiny_model):
+    reader = tiny_reader(tiny_model("llama"))
+    passages = [Passage(text, metadata={"title": "T" * n}) for n, text in enumerate(TEXTS)]
+    plain, calibrated = (reader.read_gem(QUERY, passages, calibrated=c).passages for c in (False, True))
+    dummy = reader.encoder.data(" N/A")[0]
+    ids, ranges, tokens = reader.layout.prompt(QUERY, passages)
+    blank, start = [], 0
+    for (a, b), one in zip(ranges, tokens, strict=True):
+        length = b - a + one.heading
+        blank += ids[start : a - one.heading] + (dummy * length)[:length]
+        start = b
+    scores = reader._prompt_scores(blank + ids[start:])
+    for before, after, (a, b) in zip(plain, calibrated, ranges, strict=True):
+        np.testing.assert_allclose(before.scores - after.scores, scores[a:b].mean(), rtol=1e-4, atol=1e-4)
+    # Where nothing but dummies is read, nothing is left of the places' own pull.
+    empty = reader.read_gem(QUERY, [" N/A" * 30] * 3, calibrated=True)
+    np.testing.assert_allclose([p.scores.mean() for p in empty.passages], 0, atol=1e-4)
+
+
 def test_scores_do_not_depend_on_the_order_of_passages(reader, passages):
     forward = reader.read(QUERY, passages)
     backward = reader.read(QUERY, passages[::-1])

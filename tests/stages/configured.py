@@ -12,6 +12,7 @@ CONFIGURED: list[Stage] = [
     GemFilter(),
     GemFilter(k=10),
     GemFilter(unit="sentence"),
+    GemFilter(unit="sentence", calibrated=True),
     GemFilter(unit="block", reading="independent"),
     AttentionRAG(),
     AttentionRAG(k=3, hint="generic"),

@@ -64,6 +64,8 @@ def test_options_that_do_not_exist_are_refused():
         GemFilter(k=0)
     with pytest.raises(InvalidInputError, match="causal or independent"):
         GemFilter(reading="sideways")
+    with pytest.raises(InvalidInputError, match="needs reading causal"):
+        GemFilter(reading="independent", calibrated=True)
 
 
 def test_the_log_tells_the_reading(reader, passages):
