@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from itertools import accumulate, cycle, islice
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,9 +19,10 @@ from torch import Tensor
 
 from ctxshaper.context import Passage
 from ctxshaper.errors import InvalidInputError, ModelError
-from ctxshaper.reading.attention import AskMemories, ReadPassages, ReadPrompt
+from ctxshaper.reading.attention import AskMemories, ReadPrompt
+from ctxshaper.reading.batches import PassageBatches, read_prefix
 from ctxshaper.reading.decoder import Decoder, pick_device, pick_dtype
-from ctxshaper.reading.gathering import Gathering, Wanted
+from ctxshaper.reading.gathering import Gathering
 from ctxshaper.reading.layout import Layout, Tokens
 from ctxshaper.reading.memory import Memories, MemoryCache
 from ctxshaper.reading.models import load_tokenizer, loading, resolve_lm
@@ -31,8 +32,6 @@ from ctxshaper.reading.reading import PassageReading, Reading
 from ctxshaper.reading.tokenization import Encoder
 from ctxshaper.reading.warm import WarmQueries
 
-# Rows of one forward pass: enough to keep the matrix unit busy, small enough to keep activations in a few MB.
-_CHUNK = {"cpu": 2048, "cuda": 8192, "mps": 4096}
 _CACHE_BYTES = 2**30
 
 _T = TypeVar("_T")
@@ -139,14 +138,7 @@ class Reader:
 
     @_once
     def _prefix(self) -> list[tuple[Tensor, Tensor]]:
-        kept: list[tuple[Tensor, Tensor]] = []
-        ids = self.layout.prefix
-
-        def keep(_: int, keys: Tensor, values: Tensor | None) -> None:
-            kept.append((keys.contiguous(), keys if values is None else values.contiguous()))
-
-        self.decoder.run(ids, range(len(ids)), ReadPassages(self._offsets([len(ids)]), self.decoder.layers - 1, keep))
-        return kept
+        return read_prefix(self.decoder, self.layout.prefix)
 
     @_once
     def cache(self) -> Memories[Any]:
@@ -158,7 +150,7 @@ class Reader:
 
     @_once
     def _gathering(self) -> Gathering[Any]:
-        return Gathering(self.cache, self._read)
+        return Gathering(self.cache, PassageBatches(self.decoder, self.cache, self._prefix, self.layout.end).read)
 
     @_once
     def _head_weights(self) -> dict[int, Tensor]:
@@ -304,44 +296,6 @@ class Reader:
             yield {key: found[key] for key in sorted(found)}, hits
         finally:
             self.cache.release(found.values())
-
-    def _read(self, wanted: Wanted) -> dict[bytes, Any]:
-        """Read new passages, batched by length."""
-        order = sorted(wanted, key=lambda key: (len(wanted[key]), key))
-        chunk, batches, size = _CHUNK.get(self.device.type, 2048), list[list[bytes]](), 0
-        for key in order:
-            if not batches or size + len(wanted[key]) > chunk:
-                batches.append([])
-                size = 0
-            batches[-1].append(key)
-            size += len(wanted[key])
-        found: dict[bytes, Any] = {}
-        try:
-            for batch in batches:
-                found |= self._read_batch({key: wanted[key] for key in batch})
-        except BaseException:
-            self.cache.release(found.values())
-            raise
-        return found
-
-    def _read_batch(self, batch: Wanted) -> dict[bytes, Any]:
-        ids = [token for tokens in batch.values() for token in tokens]
-        end = self.layout.end
-        positions = [p for tokens in batch.values() for p in range(end - len(tokens), end)]
-        lengths = {key: len(tokens) for key, tokens in batch.items()}
-        writer = self.cache.writer(lengths)
-        try:
-            call = ReadPassages(
-                self._offsets(list(lengths.values())), self.decoder.layers - 1, writer.layer, self._prefix
-            )
-            self.decoder.run(ids, positions, call)
-        except BaseException:
-            writer.abandon()
-            raise
-        return writer.finish()
-
-    def _offsets(self, lengths: Sequence[int]) -> Tensor:
-        return torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=self.device)
 
 
 def _numbers(scores: Tensor) -> NDArray[np.float32]:

@@ -38,7 +38,7 @@ def test_a_full_pool_forgets_the_oldest_and_leaks_no_page(tiny_model, monkeypatc
     for round_ in range(4):
         got = reader.read(QUERY, TEXTS)
         for a, b in zip(got.passages, wanted.passages, strict=True):
-            np.testing.assert_allclose(a.scores, b.scores, rtol=1e-4, atol=1e-7)
+            np.testing.assert_allclose(a.scores, b.scores, rtol=1e-3, atol=1e-6)
         reader.read(QUERY, [f"Another passage, number {round_}.", "And one more of them."])
     pool = reader.cache.pool
     assert reader.cache.nbytes <= 5 * page

@@ -166,7 +166,7 @@ def test_a_full_cache_forgets_the_least_recently_used_and_changes_no_result(tiny
         got = small.read(QUERY, passages)
         misses += got.notes["cache_misses"]
         for a, b in zip(got.passages, wanted.passages, strict=True):
-            np.testing.assert_allclose(a.scores, b.scores, rtol=1e-4, atol=1e-7)
+            np.testing.assert_allclose(a.scores, b.scores, rtol=1e-3, atol=1e-6)
     assert small.cache.nbytes <= 30_000
     assert misses > 3
 
