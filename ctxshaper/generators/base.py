@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Literal, Protocol, TypedDict, cast, get_args, runtime_checkable
 
 from ctxshaper.errors import InvalidInputError
@@ -19,6 +21,8 @@ class Message(TypedDict):
 
 
 Prompt = str | Sequence[Message]
+# Calls of one batch that are under way together: an endpoint answers them side by side.
+_AT_ONCE = 8
 
 
 @runtime_checkable
@@ -47,6 +51,17 @@ class Generator(Protocol):
     async def agenerate(self, prompt: Prompt) -> str:
         """The same without blocking the event loop; by default in a thread."""
         return await asyncio.to_thread(self.generate, prompt)
+
+    def generate_batch(self, prompts: Sequence[Prompt]) -> list[str]:
+        """Answers to many prompts, in their order; by default by `generate` in a few threads.
+
+        Raises:
+            GeneratorError: one of them has no answer; what was not begun by then is not asked.
+        """
+        # Tracing of the frameworks hangs on context variables, and threads do not inherit those.
+        calls = [(copy_context(), prompt) for prompt in prompts]
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="ctxshaper-generate") as threads:
+            return list(threads.map(lambda call: call[0].run(self.generate, call[1]), calls))
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a text; where the tokenizer is out of reach, an estimate that is rather too high."""

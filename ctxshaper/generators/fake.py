@@ -43,6 +43,10 @@ class FakeGenerator(ScoringGenerator):
         time.sleep(self.delay)
         return self._answer(as_text(prompt))
 
+    def generate_batch(self, prompts: Sequence[Prompt]) -> list[str]:
+        """The script's answers, one after the other: a list of them goes by the prompts' order."""
+        return [self.generate(prompt) for prompt in prompts]
+
     async def agenerate(self, prompt: Prompt) -> str:
         """The same; its delay does not block the event loop."""
         await asyncio.sleep(self.delay)

@@ -24,7 +24,7 @@ _MARK = "\ue000{}\ue001"
 
 
 class LocalGenerator(ScoringGenerator):
-    """A causal language model of transformers, loaded at first use. Thread-safe; one answer at a time.
+    """A causal language model of transformers, loaded at first use. Thread-safe; one batch at a time.
 
     What stands in a message is data: special tokens spelled out in it are plain characters to the model.
 
@@ -110,27 +110,45 @@ class LocalGenerator(ScoringGenerator):
         Raises:
             GeneratorError: prompt and answer do not fit into the model's window; nothing is cut to make them fit.
         """
-        import torch
+        return self.generate_batch([prompt])[0]
 
-        ids = self._encode(as_messages(prompt))
-        room = self.context_window - len(ids)
-        if room < 1:
+    def generate_batch(self, prompts: Sequence[Prompt]) -> list[str]:
+        """The same for many prompts, in their order; similar lengths are written side by side.
+
+        A word costs a reading of all weights, for one prompt as for ten. Sums of a batch are rounded otherwise than
+        those of one row, so where two tokens are about as likely a batch may choose the other one.
+        """
+        rows = [self._encode(as_messages(prompt)) for prompt in prompts]
+        longest = max(map(len, rows), default=0)
+        if longest >= self.context_window:
             raise GeneratorError(
-                f"the prompt has {len(ids)} tokens, but {self.source.name} reads {self.context_window}; "
+                f"the prompt has {longest} tokens, but {self.source.name} reads {self.context_window}; "
                 "send less text or use a model with a larger window"
             )
+        result = [""] * len(rows)
+        limit = self.max_new_tokens
+        for batch in _batches([len(row) + limit for row in rows], whole=self.context_window):
+            for index, text in zip(batch, self._write([rows[i] for i in batch]), strict=True):
+                result[index] = text
+        return result
+
+    def _write(self, rows: Sequence[list[int]]) -> list[str]:
+        """Answers to rows of one batch."""
+        import torch
+
         drawing = {"temperature": self.temperature, "top_p": self.top_p} if self.temperature else {}
-        row = torch.tensor([ids], device=self.model.device)
+        ids, mask = self._padded(rows)
+        width = ids.shape[1]
         with self._lock, torch.inference_mode():
-            answer = self.model.generate(
-                row,
-                attention_mask=torch.ones_like(row),
-                max_new_tokens=min(self.max_new_tokens, room),
+            answers = self.model.generate(
+                ids,
+                attention_mask=mask,
+                max_new_tokens=min(self.max_new_tokens, self.context_window - width),
                 do_sample=bool(drawing),
                 pad_token_id=self._pad,
                 **drawing,
             )
-        return str(self.tokenizer.decode(answer[0, len(ids) :].tolist(), skip_special_tokens=True))
+        return [str(self.tokenizer.decode(row, skip_special_tokens=True)) for row in answers[:, width:].tolist()]
 
     def logprobs(self, prompt: Prompt, continuation: str) -> list[float]:
         """Natural log-probability of each token of a continuation; see `ScoringGenerator`.
@@ -158,25 +176,31 @@ class LocalGenerator(ScoringGenerator):
         """[len(rows)][tokens of the continuation] log-probabilities of rows of one batch."""
         import torch
 
-        width = max(len(head) + len(tail) for head, tail in rows)
         longest = max(len(tail) for _, tail in rows)
         if not longest:
             return [[] for _ in rows]
-        # Padded on the left, so that the continuations of all rows end in the last column.
-        ids = torch.tensor([[self._pad] * (width - len(h) - len(t)) + h + t for h, t in rows])
-        mask = torch.tensor([[0] * (width - len(h) - len(t)) + [1] * (len(h) + len(t)) for h, t in rows])
-        device = self.model.device
+        # The continuations of all rows end in the last column.
+        ids, mask = self._padded([head + tail for head, tail in rows])
         with self._lock, torch.inference_mode():
             logits: torch.Tensor = self.model(
-                input_ids=ids.to(device),
-                attention_mask=mask.to(device),
-                position_ids=(mask.cumsum(1) - 1).clamp(min=0).to(device),
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=(mask.cumsum(1) - 1).clamp(min=0),
                 logits_to_keep=longest + 1,
                 use_cache=False,
             ).logits
             # The logits of a place tell of the next one.
-            known = logits[:, :-1].float().log_softmax(-1).gather(2, ids[:, -longest:, None].to(device))[..., 0]
+            known = logits[:, :-1].float().log_softmax(-1).gather(2, ids[:, -longest:, None])[..., 0]
         return [row[longest - len(tail) :] for row, (_, tail) in zip(known.tolist(), rows, strict=True)]
+
+    def _padded(self, rows: Sequence[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """[len(rows), longest] tokens, padded on the left, and the mask of what is no padding; on the device."""
+        import torch
+
+        width = max(map(len, rows))
+        ids = torch.tensor([[self._pad] * (width - len(row)) + row for row in rows], device=self.model.device)
+        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=self.model.device)
+        return ids, mask
 
     @property
     def _pad(self) -> int:
@@ -207,11 +231,15 @@ class LocalGenerator(ScoringGenerator):
         return ids + self._encoder.markup(frame)
 
 
-def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Indices of rows, by falling length, so that little of a batch is padding."""
+def _batches(lengths: Sequence[int], whole: int | None = None) -> Iterator[list[int]]:
+    """Indices of rows, by falling length, so that little of a batch is padding.
+
+    A row longer than `whole` stands alone: beside others it would be given their room, not its own.
+    """
     batch: list[int] = []
     for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        if batch and lengths[batch[0]] * (len(batch) + 1) > _BATCH_TOKENS:
+        full = batch and lengths[batch[0]] * (len(batch) + 1) > _BATCH_TOKENS
+        if full or (batch and whole is not None and lengths[batch[0]] > whole):
             yield batch
             batch = []
         batch.append(index)

@@ -116,8 +116,9 @@ class S2A(Stage):
             return context
         generator = self.generator or LocalGenerator()
         groups = self._groups(context, generator, log)
-        for group in groups:
-            self._fill(group, context, generator.generate(self._prompt(context, group)), log)
+        answers = generator.generate_batch([self._prompt(context, group) for group in groups])
+        for group, answer in zip(groups, answers, strict=True):
+            self._fill(group, context, answer, log)
         kept = any(group.written for group in groups)
         stuck = {i for g in groups if g.problem for i in g.parts}
         asked = {i for g in groups for i in g.parts}
