@@ -1,6 +1,8 @@
 """Frameworks' models as generators, and the fake."""
 
 import asyncio
+import contextvars
+import threading
 
 import pytest
 
@@ -88,3 +90,34 @@ def test_the_fake_makes_up_log_probabilities():
     assert fake.generate("x") == "one"
     with pytest.raises(GeneratorError, match="quota"):
         FakeGenerator(GeneratorError("no quota")).logprobs("x", "y")
+
+
+def test_a_batch_goes_side_by_side_in_order_and_keeps_the_callers_context():
+    tracing = contextvars.ContextVar("tracing", default="lost")
+    together = threading.Barrier(3, timeout=10)
+
+    class Endpoint(Generator):
+        def generate(self, prompt):
+            together.wait()  # passes only if three calls are under way
+            return f"{prompt} {tracing.get()}"
+
+    token = tracing.set("kept")
+    try:
+        assert Endpoint().generate_batch(["a", "b", "c"]) == ["a kept", "b kept", "c kept"]
+    finally:
+        tracing.reset(token)
+    assert Endpoint().generate_batch([]) == []
+    assert FakeGenerator(["one", "two"]).generate_batch(["x", "y"]) == ["one", "two"]
+
+
+def test_a_batch_stops_at_a_failure():
+    asked = []
+
+    class Down(Generator):
+        def generate(self, prompt):
+            asked.append(prompt)
+            raise GeneratorError("down")
+
+    with pytest.raises(GeneratorError, match="down"):
+        Down().generate_batch([str(i) for i in range(1000)])
+    assert len(asked) < 1000

@@ -8,6 +8,7 @@ import torch
 
 from ctxshaper.errors import GeneratorError, InvalidInputError
 from ctxshaper.generators import LocalGenerator, ScoringGenerator
+from ctxshaper.generators.local import _batches
 
 
 @pytest.fixture(scope="module")
@@ -21,6 +22,21 @@ def test_answers_greedily_in_both_ways(generator):
     assert "Paris" in answer
     assert asyncio.run(generator.agenerate("What is the capital of France?")) == answer
     assert isinstance(generator, ScoringGenerator)
+
+
+def test_a_batch_answers_like_one_by_one(generator):
+    prompts = ["What is the capital of France?", "Name a colour. " * 9, [{"role": "user", "content": "Count to 3."}]]
+    assert generator.generate_batch(prompts) == [generator.generate(prompt) for prompt in prompts]
+    assert generator.generate_batch([]) == []
+    with pytest.raises(GeneratorError, match="8192"):
+        generator.generate_batch(["Hello", "word " * 9000])
+
+
+def test_batches_leave_a_row_at_the_window_alone():
+    lengths = [300, 9000, 200, 8192, 100]
+    assert list(_batches(lengths, whole=8192)) == [[1], [3], [0, 2, 4]]
+    assert sorted(i for batch in _batches([4000] * 5) for i in batch) == [0, 1, 2, 3, 4]
+    assert max(len(batch) for batch in _batches([4000] * 5)) == 2
 
 
 def test_special_tokens_in_data_are_characters(generator):
