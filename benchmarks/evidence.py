@@ -67,8 +67,6 @@ def fit(questions: Sequence[Question], columns: Sequence[int], stage: EvidenceFi
     both = regress(questions, [np.hstack(pair) for pair in zip(tables, links, strict=True)])
     full = np.zeros(len(FUSED_WEIGHTS))
     full[list(columns)] = both[: len(columns)]
-    if 2 in columns:
-        full[4] = FUSED_WEIGHTS[4]
     return full, both[len(columns) :]
 
 
@@ -107,11 +105,15 @@ def methods(
     def linked(question: Question, scores: Scores, weights: Scores) -> Scores:
         return scores + stage.links(question.context, question.units, scores) @ weights
 
+    def hedged(question: Question, scores: Scores) -> Scores:
+        return stage.hedged(question.context, question.units, question.first, scores)
+
     def unseen(name: str, shipped: Sequence[float]) -> Callable[[Question, int | None], Scores]:
         # Half 0 is scored with the weights fitted on half 1 and the other way round; nq20_hard with the shipped ones.
         def score(question: Question, half: int | None) -> Scores:
             own, link = (np.array(shipped), np.array(LINK_WEIGHTS)) if half is None else fitted[name][1 - half]
-            return linked(question, question.first @ own, link)
+            scores = linked(question, question.first @ own, link)
+            return hedged(question, scores) if own[2] else scores
 
         return score
 
@@ -124,11 +126,12 @@ def methods(
         "EvidenceFilter: attention, links (recipe fast)": lambda q, _: linked(q, q.first @ attention, link),
         "  weights fitted on the other half": unseen("attention", ATTENTION_WEIGHTS),
         "  without links": lambda q, _: q.first @ attention,
-        "EvidenceFilter: + embedding + BM25 (recipe qa)": lambda q, _: linked(q, q.first @ fused, link),
+        "EvidenceFilter: + embedding + BM25 (recipe qa)": lambda q, _: hedged(q, linked(q, q.first @ fused, link)),
         "  weights fitted on the other half ": unseen("attention + embedding + BM25", FUSED_WEIGHTS),
-        "  without links ": lambda q, _: q.first @ fused,
-        "EvidenceFilter: + second hop": lambda q, _: linked(
-            q, stage.join_hops(q.first @ fused, q.second @ fused), link
+        "  without links ": lambda q, _: hedged(q, q.first @ fused),
+        "  without the mixture": lambda q, _: linked(q, q.first @ fused, link),
+        "EvidenceFilter: + second hop": lambda q, _: hedged(
+            q, linked(q, stage.join_hops(q.first @ fused, q.second @ fused), link)
         ),
         "GemFilter by sentence, causal": gem,
         "BM25 of sentences": lambda q, _: bm25(q.context.query, texts(q)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import ClassVar
 
 import numpy as np
@@ -18,17 +19,18 @@ from ctxshaper.stages.base import Log, Stage
 from ctxshaper.stages.selection import Candidate, Unit, select, units_of
 from ctxshaper.stages.title_links import link_features, title_links
 
-# Weights of what `features` gives: log attention of the unit and of its passage, z-scored similarity by embedding, by
-# BM25, and by the embedding of the whole passage. Fitted by listwise logistic regression over a question's sentences
-# (benchmarks/evidence.py), so that a score is the log-odds of being evidence and an adaptive budget can read scores as
-# probabilities. The last one is set by hand: HotpotQA does not tell it (its second passages do not resemble the
-# question), and questions that one passage answers need it.
-ATTENTION_WEIGHTS = (1.0, 1.0, 0.0, 0.0, 0.0)
-FUSED_WEIGHTS = (0.4, 0.6, 0.25, 0.55, 0.2)
+# Weights of what `features` gives: log attention of the unit and of its passage, z-scored similarity by embedding and
+# by BM25. Fitted by listwise logistic regression over a question's sentences (benchmarks/evidence.py), so that a score
+# is the log-odds of being evidence and an adaptive budget can read scores as probabilities.
+ATTENTION_WEIGHTS = (1.0, 1.0, 0.0, 0.0)
+FUSED_WEIGHTS = (0.4, 0.6, 0.25, 0.55)
 # Weights of what `link_features` gives: the evidence names this passage; this unit names the evidence's passage.
 LINK_WEIGHTS = (1.3, 0.5)
 # Best units that join the query for the second look, and the share of the second look in the score.
 _HOP_UNITS, _HOP_SHARE = 2, 0.2
+# The chance that signals mislead together and the evidence just stands in a passage that resembles the question; and
+# how much that resemblance and, within the passage, log attention then count. Set by hand: anything near does as well.
+_HEDGE, _ALIKE, _ATTENDED = 0.2, 2.0, 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,12 +39,14 @@ class EvidenceFilter(Stage):
 
     A unit's score is the logarithm of the attention that its tokens receive from the question's tokens at the reader's
     relevance heads (mean per token: no length bias), plus the same of its whole passage; where asked for, plus
-    similarity by embedding (of the unit and, mean over its units, of the passage) and BM25 with the passage's title in
-    front. Then passages lend to each other: a likely unit that names another passage's title makes that passage more
-    likely, and a unit that names a likely passage is more likely itself (a step that multi-hop questions take; the
-    hyperlink hops of arXiv 1911.10470, without a trained retriever). Passages are read independently and remembered
-    (Block-Attention, arXiv 2409.15355, untuned), so the scores do not depend on their order; which heads count is the
-    head profile's matter (QRHead, arXiv 2506.09944). The order of passages and units is kept.
+    similarity by embedding and BM25 with the passage's title in front. Then passages lend to each other: a likely unit
+    that names another passage's title makes that passage more likely, and a unit that names a likely passage is more
+    likely itself (a step that multi-hop questions take; the hyperlink hops of arXiv 1911.10470, without a trained
+    retriever). Passages are read independently and remembered (Block-Attention, arXiv 2409.15355, untuned), so the
+    scores do not depend on their order; which heads count is the head profile's matter (QRHead, arXiv 2506.09944).
+    With `embedding`, the score is mixed with a simpler one, by which a passage that resembles the question holds the
+    evidence: a product of signals is sure of itself where they err together, a mixture is not. The order of passages
+    and units is kept.
 
     With an adaptive budget, units are kept until they hold `confidence` of the probability of being evidence.
 
@@ -80,11 +84,15 @@ class EvidenceFilter(Stage):
         units = [units_of(passage, self.unit) for passage in context.passages]
         if not any(units):
             return context.with_passages(())
-        scores = self._scores(context, units, context.query, log)
+        weights = np.array(FUSED_WEIGHTS if self.embedding or self.bm25 else ATTENTION_WEIGHTS)
+        known = self.features(context, units, context.query, log)
+        scores = known @ weights
         if self.second_hop:
-            second = self._scores(context, units, self.second_query(context, units, scores), log)
+            second = self.features(context, units, self.second_query(context, units, scores), log) @ weights
             scores = self.join_hops(scores, second)
         scores = scores + self.links(context, units, scores) @ np.array(LINK_WEIGHTS)
+        if self.embedding:
+            scores = self.hedged(context, units, known, scores)
         flat = [(index, span) for index, spans in enumerate(units) for span in spans]
         candidates = [Candidate(index, span, float(s)) for (index, span), s in zip(flat, scores, strict=True)]
         if context.budget.adaptive:
@@ -102,9 +110,8 @@ class EvidenceFilter(Stage):
             log: takes what the reading took.
 
         Returns:
-            [number of units, 5]: log attention of the unit, log attention of its passage (both times the number of
-            tokens, so that 0 is the average), z-scored similarity by embedding, z-scored BM25, z-scored mean similarity
-            of the passage's units; 0 where not asked for.
+            [number of units, 4]: log attention of the unit, log attention of its passage (both times the number of
+            tokens, so that 0 is the average), z-scored similarity by embedding, z-scored BM25; 0 where not asked for.
         """
         owners = np.repeat(np.arange(len(units)), [len(u) for u in units])
         reading = (self.reader or Reader()).read(query, context.passages)
@@ -117,19 +124,10 @@ class EvidenceFilter(Stage):
         # The floor keeps units without any attention apart from each other's logarithms of nothing.
         table[:, 0] = np.log(mass + 1e-3)
         table[:, 1] = np.log(per_passage + 1e-3)[owners]
-        if self.embedding or self.bm25:
-            texts = [
-                f"{p.title}: {p.source[s.start : s.end].strip()}" if p.title else p.source[s.start : s.end].strip()
-                for p, spans in zip(context.passages, units, strict=True)
-                for s in spans
-            ]
-            if self.embedding:
-                alike = (self.embedder or Embedder()).similarity(query, texts)
-                table[:, 2] = _standard(alike)
-                by_passage = np.bincount(owners, weights=alike) / np.maximum(np.bincount(owners), 1)
-                table[:, 4] = _standard(by_passage[owners])
-            if self.bm25:
-                table[:, 3] = _standard(bm25(query, texts))
+        if self.embedding:
+            table[:, 2] = _standard((self.embedder or Embedder()).similarity(query, _titled(context, units)))
+        if self.bm25:
+            table[:, 3] = _standard(bm25(query, _titled(context, units)))
         return table
 
     def second_query(self, context: Context, units: Sequence[Sequence[Span]], scores: NDArray[np.float64]) -> str:
@@ -160,10 +158,38 @@ class EvidenceFilter(Stage):
         texts = [p.source[s.start : s.end] for p, spans in zip(context.passages, units, strict=True) for s in spans]
         return link_features(title_links([p.title for p in context.passages], texts, owners), owners, scores)
 
-    def _scores(self, context: Context, units: Sequence[Sequence[Span]], query: str, log: Log) -> NDArray[np.float64]:
-        """[number of units] log-odds, up to a constant, that a unit is evidence."""
-        weights = FUSED_WEIGHTS if self.embedding or self.bm25 else ATTENTION_WEIGHTS
-        result: NDArray[np.float64] = self.features(context, units, query, log) @ np.array(weights)
+    def hedged(
+        self,
+        context: Context,
+        units: Sequence[Sequence[Span]],
+        features: NDArray[np.float64],
+        scores: NDArray[np.float64],
+    ) -> NDArray[np.float64]:
+        """Scores mixed with those of resemblance: what is likely by either is likely.
+
+        A passage's embedding is the mean of its units', by their lengths: it needs no further pass of the embedder.
+
+        Args:
+            context: holds the passages.
+            units: by passage, sorted and disjoint.
+            features: what `features` gives.
+            scores: [number of units] log-odds, up to a constant.
+
+        Returns:
+            [number of units] log-probabilities.
+        """
+        embedder = self.embedder or Embedder()
+        vectors, asked = embedder.embed(_titled(context, units)), embedder.embed([context.query])[0]
+        lengths = np.array([[len(s)] for spans in units for s in spans])
+        ends = np.cumsum([0, *map(len, units)])
+        alike = np.zeros(len(scores))
+        for start, end in pairwise(ends):
+            mean = (vectors[start:end] * lengths[start:end]).sum(0)
+            alike[start:end] = mean @ asked / max(float(np.linalg.norm(mean)), 1e-9)
+        resembling = _ALIKE * _standard(alike) + _ATTENDED * features[:, 0]
+        result: NDArray[np.float64] = np.logaddexp(
+            np.log(1 - _HEDGE) + _log_probabilities(scores), np.log(_HEDGE) + _log_probabilities(resembling)
+        )
         return result
 
     def _confident(self, context: Context, candidates: list[Candidate], log: Log) -> list[Candidate]:
@@ -177,6 +203,18 @@ class EvidenceFilter(Stage):
         log.notes["confidence"] = float(reached[min(enough, len(reached)) - 1])
         kept = set(map(id, ranked[:enough]))
         return [c for c in candidates if id(c) in kept]
+
+
+def _titled(context: Context, units: Sequence[Sequence[Span]]) -> list[str]:
+    """The units' texts, each with its passage's title in front."""
+    pairs = zip(context.passages, units, strict=True)
+    return [(f"{p.title}: " if p.title else "") + p.source[s.start : s.end].strip() for p, u in pairs for s in u]
+
+
+def _log_probabilities(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    shifted = scores - scores.max()
+    result: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum())
+    return result
 
 
 def _standard(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -5,6 +5,7 @@ import pytest
 
 from ctxshaper import Budget, Context, EvidenceFilter, GemFilter, InvalidInputError, Passage
 from ctxshaper.stages import Log
+from ctxshaper.stages.selection import units_of
 
 QUERY = "Who designed the bridge?"
 
@@ -20,6 +21,28 @@ def test_evidence_is_kept(reader, embedder, passages, options):
     shaped = stage(context(reader, passages, "40%"))
     assert "Ada Moreau" in shaped.text
     assert "potassium" not in shaped.text
+
+
+def test_a_passage_like_the_question_stays_likely_where_the_signals_err(reader, embedder):
+    texts = ["Bananas hold potassium. They are yellow.", "The bridge's designer was Ada Moreau. She drew it.", "Rain."]
+    stage = EvidenceFilter(reader=reader, embedder=embedder, embedding=True)
+    found = []
+    for order in ([0, 1, 2], [2, 1, 0]):
+        given = context(reader, [Passage(texts[i]) for i in order], None)
+        units = [units_of(p, "sentence") for p in given.passages]
+        known = stage.features(given, units, QUERY, Log())
+        sure_of_bananas = np.array([20.0 if i == 0 else 0.0 for i, u in zip(order, units, strict=True) for _ in u])
+        mixed = stage.hedged(given, units, known, sure_of_bananas)
+        assert np.exp(mixed).sum() == pytest.approx(1)
+        found.append(
+            {
+                i: float(np.exp(mixed[[j == i for j, u in zip(order, units, strict=True) for _ in u]]).sum())
+                for i in range(3)
+            }
+        )
+    assert found[0] == pytest.approx(found[1])
+    assert found[0][1] > 0.1  # by the sum of signals alone it would be a billionth
+    assert found[0][0] > 0.8
 
 
 def test_an_adaptive_budget_keeps_the_likely_and_says_how_sure_it_is(reader, passages):
