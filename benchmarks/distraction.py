@@ -17,10 +17,10 @@ import numpy as np
 import torch
 
 from ctxshaper import Abstention, Context, DistractionFilter, Passage, Reader
+from ctxshaper.calibration.orders import scorer
 from ctxshaper.evaluation.loaders import load_questions
-from ctxshaper.evaluation.orders import scorer
 from ctxshaper.evaluation.paired import paired_gain
-from ctxshaper.evaluation.positions import prompt
+from ctxshaper.evaluation.prompts import prompt
 from ctxshaper.evaluation.questions import Question
 from ctxshaper.generators import LocalGenerator
 

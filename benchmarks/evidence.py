@@ -23,7 +23,7 @@ from labelled import DATA, Labelled, evidence, load
 from numpy.typing import NDArray
 
 from ctxshaper import Budget, Context, Embedder, EvidenceFilter, Reader, Span
-from ctxshaper.reading.lexical import bm25
+from ctxshaper.ranking.lexical import bm25
 from ctxshaper.stages import Log
 from ctxshaper.stages.evidence_filter import ATTENTION_WEIGHTS, FUSED_WEIGHTS, LINK_WEIGHTS
 from ctxshaper.stages.selection import Candidate, select, units_of

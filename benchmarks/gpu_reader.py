@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ctxshaper.context import Passage, Span
+from ctxshaper.data import Passage, Span
 from ctxshaper.reading.profile import Head, HeadProfile
 from ctxshaper.reading.reader import Reader
 

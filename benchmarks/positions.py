@@ -12,9 +12,9 @@ from pathlib import Path
 
 import torch
 
+from ctxshaper.calibration.orders import accuracy_profile, scorer, with_gains
+from ctxshaper.calibration.positions import PositionReader, attention_profile
 from ctxshaper.evaluation.loaders import load_questions
-from ctxshaper.evaluation.orders import accuracy_profile, scorer, with_gains
-from ctxshaper.evaluation.positions import PositionReader, attention_profile
 from ctxshaper.generators import LocalGenerator
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable
 import torch
 
 from ctxshaper import Reader
-from ctxshaper.reading.models import load_lm
+from ctxshaper.models.loading import load_lm
 
 QUERY = "Which engineer designed the northern bridge, and in which year was it opened to traffic?"
 VOCABULARY = (

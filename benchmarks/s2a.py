@@ -24,7 +24,7 @@ import torch
 import yaml
 
 from ctxshaper.generators import FakeGenerator, Generator, LocalGenerator
-from ctxshaper.reading.lexical import terms
+from ctxshaper.ranking.lexical import terms
 from ctxshaper.stages import S2A
 from ctxshaper.stages.answers import parse
 

@@ -39,9 +39,9 @@ from ctxshaper import (
     Pipeline,
     Reader,
 )
-from ctxshaper.evaluation.orders import scorer
+from ctxshaper.calibration.orders import scorer
 from ctxshaper.evaluation.paired import paired_gain
-from ctxshaper.evaluation.positions import prompt
+from ctxshaper.evaluation.prompts import prompt
 
 WHOLE, GOLD = "whole context", "gold passages only"
 # Methods that let the language model copy text take minutes a question on two cores.

@@ -6,7 +6,8 @@ Importing this package imports neither torch nor transformers: what needs them i
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ctxshaper.context import Budget, Context, Passage, Rendering, Span
+from ctxshaper.data import Budget, Context, Passage, Rendering, Span
+from ctxshaper.data.trace import Dropped, StageTrace, Trace
 from ctxshaper.errors import (
     CtxshaperError,
     GeneratorError,
@@ -17,7 +18,6 @@ from ctxshaper.errors import (
     StageError,
     UnsupportedModelError,
 )
-from ctxshaper.trace import Dropped, StageTrace, Trace
 
 if TYPE_CHECKING:
     from ctxshaper.generators import (
@@ -28,24 +28,24 @@ if TYPE_CHECKING:
         LocalGenerator,
         OpenAIGenerator,
     )
+    from ctxshaper.models.abstention import Abstention
+    from ctxshaper.models.embedder import Embedder
     from ctxshaper.pipelines import Pipeline, Recipe
-    from ctxshaper.reading.abstention import Abstention
-    from ctxshaper.reading.embedding import Embedder
     from ctxshaper.reading.focal import FocalReader
-    from ctxshaper.reading.positions import PositionProfile
     from ctxshaper.reading.profile import HeadProfile
     from ctxshaper.reading.reader import Reader
     from ctxshaper.reading.reading import Reading
     from ctxshaper.stages import S2A, AttentionRAG, AttnRank, DistractionFilter, EvidenceFilter, GemFilter
+    from ctxshaper.stages.position_profile import PositionProfile
 
 __version__ = "0.1.0"
 
 _LAZY = {
-    "Abstention": "ctxshaper.reading.abstention",
+    "Abstention": "ctxshaper.models.abstention",
     "AttentionRAG": "ctxshaper.stages",
     "AttnRank": "ctxshaper.stages",
     "DistractionFilter": "ctxshaper.stages",
-    "Embedder": "ctxshaper.reading.embedding",
+    "Embedder": "ctxshaper.models.embedder",
     "EvidenceFilter": "ctxshaper.stages",
     "FakeGenerator": "ctxshaper.generators",
     "FocalReader": "ctxshaper.reading.focal",
@@ -57,7 +57,7 @@ _LAZY = {
     "LocalGenerator": "ctxshaper.generators",
     "OpenAIGenerator": "ctxshaper.generators",
     "Pipeline": "ctxshaper.pipelines",
-    "PositionProfile": "ctxshaper.reading.positions",
+    "PositionProfile": "ctxshaper.stages.position_profile",
     "Reader": "ctxshaper.reading.reader",
     "Reading": "ctxshaper.reading.reading",
     "Recipe": "ctxshaper.pipelines",

@@ -16,7 +16,7 @@ from ctxshaper.commands.calibrate import calibrate
 from ctxshaper.commands.evaluate import evaluate
 from ctxshaper.commands.mine_distractors import mine_distractors
 from ctxshaper.commands.profile import profile
-from ctxshaper.context import Context, Passage
+from ctxshaper.data import Context, Passage
 from ctxshaper.errors import CtxshaperError, InvalidInputError
 
 app = typer.Typer(

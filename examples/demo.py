@@ -18,8 +18,8 @@ from rich.console import Console
 from rich.table import Table
 
 from ctxshaper import Context, Embedder, Passage, Pipeline
-from ctxshaper.reading.models import load_lm, load_tokenizer, resolve_lm
-from ctxshaper.reading.segments import blocks
+from ctxshaper.models.loading import load_lm, load_tokenizer, resolve_lm
+from ctxshaper.text.segments import blocks
 
 QUESTION = "How can a nested function rebind a variable of the enclosing function with nonlocal?"
 FOLLOW_UP = "When are the free variables of a closure looked up?"

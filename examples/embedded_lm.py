@@ -14,7 +14,7 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from llama_index.core.llms import CompletionResponse, CustomLLM, LLMMetadata
 from llama_index.core.llms.callbacks import llm_completion_callback
 
-from ctxshaper.reading.models import load_lm, load_tokenizer, resolve_lm
+from ctxshaper.models.loading import load_lm, load_tokenizer, resolve_lm
 
 MAX_NEW = 24
 

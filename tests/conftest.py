@@ -62,7 +62,7 @@ def tiny_model(reader, tmp_path_factory):
     """A folder with a tiny randomly initialised model of a family and SmolLM2's tokenizer."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from ctxshaper.reading.models import load_tokenizer
+    from ctxshaper.models.loading import load_tokenizer
 
     made: dict[str, Path] = {}
 

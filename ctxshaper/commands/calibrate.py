@@ -13,8 +13,8 @@ from rich.progress import track
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from ctxshaper.evaluation.calibration import Calibration
-    from ctxshaper.evaluation.synthetic import EvidenceQuestion
+    from ctxshaper.calibration.heads import Calibration
+    from ctxshaper.calibration.made_up import EvidenceQuestion
     from ctxshaper.reading.profile import HeadProfile
 
 
@@ -38,11 +38,11 @@ def calibrate(
 ) -> None:
     """Find which heads of a model point at evidence, how they weigh, and how many layers suffice."""
     # Heavy imports wait until the command runs, so that --help is quick.
-    from ctxshaper.evaluation.calibration import calibrate as search
-    from ctxshaper.evaluation.calibration import case_of
-    from ctxshaper.evaluation.curve import curve_svg
-    from ctxshaper.evaluation.synthetic import synthetic_questions
-    from ctxshaper.reading.head_scores import HeadReader
+    from ctxshaper.calibration.curve import curve_svg
+    from ctxshaper.calibration.head_masses import HeadReader
+    from ctxshaper.calibration.heads import calibrate as search
+    from ctxshaper.calibration.heads import case_of
+    from ctxshaper.calibration.made_up import synthetic_questions
     from ctxshaper.stages.selection import units_of
 
     console = Console(stderr=True)
@@ -77,10 +77,10 @@ def evidence_questions(path: Path) -> list[EvidenceQuestion]:
     Raises:
         InvalidInputError: the file cannot be read or has another format (as `load_questions`), or nothing is marked.
     """
-    from ctxshaper.context import Span
+    from ctxshaper.calibration.made_up import EvidenceQuestion
+    from ctxshaper.data import Span
     from ctxshaper.errors import InvalidInputError
     from ctxshaper.evaluation.loaders import load_questions
-    from ctxshaper.evaluation.synthetic import EvidenceQuestion
 
     found = []
     for question in load_questions(path):
@@ -108,7 +108,7 @@ def profile_of(found: Calibration, base: HeadProfile, source: dict[str, Any]) ->
         source: where the questions come from.
     """
     from ctxshaper import __version__
-    from ctxshaper.evaluation.calibration import SHARES
+    from ctxshaper.calibration.heads import SHARES
     from ctxshaper.reading.profile import Head, HeadProfile
 
     names = [f"{share:.0%}" for share in SHARES]
@@ -151,7 +151,7 @@ def profile_of(found: Calibration, base: HeadProfile, source: dict[str, Any]) ->
 
 
 def _show(found: Calibration, name: str, console: Console) -> None:
-    from ctxshaper.evaluation.calibration import SHARES
+    from ctxshaper.calibration.heads import SHARES
 
     def numbers(values: Iterable[float]) -> list[str]:
         return [f"{value:.3f}" for value in values]

@@ -50,9 +50,9 @@ def evaluate(
 ) -> None:
     """Measure what recipes keep of labelled questions, at equal tokens."""
     # Heavy imports wait until the command runs, so that --help is quick.
+    from ctxshaper.evaluation.baselines import PEERS, installed_peers
     from ctxshaper.evaluation.comparison import PEER, Comparison
     from ctxshaper.evaluation.loaders import load_questions
-    from ctxshaper.evaluation.peers import PEERS, installed_peers
     from ctxshaper.evaluation.report import to_html
     from ctxshaper.evaluation.summary import summarize
 

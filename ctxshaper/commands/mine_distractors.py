@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
-from ctxshaper.context import Passage
+from ctxshaper.data import Passage
 from ctxshaper.errors import InvalidInputError
 
 

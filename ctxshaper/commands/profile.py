@@ -34,9 +34,9 @@ def profile(
 ) -> None:
     """Measure which positions a generator makes most of, and whether reordering pays."""
     # Heavy imports wait until the command runs, so that --help is quick.
+    from ctxshaper.calibration.orders import accuracy_profile, scorer, with_gains
+    from ctxshaper.calibration.positions import PositionReader, attention_profile
     from ctxshaper.evaluation.loaders import load_questions
-    from ctxshaper.evaluation.orders import accuracy_profile, scorer, with_gains
-    from ctxshaper.evaluation.positions import PositionReader, attention_profile
     from ctxshaper.evaluation.questions import made_up_questions
     from ctxshaper.generators import LocalGenerator
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Any
 
-from ctxshaper.context import Context, Span, shown
+from ctxshaper.data import Context, Span, shown
 from ctxshaper.errors import InvalidInputError
 
 # A run of fewer words that an answer shares with a passage is more likely grammar than a quotation.

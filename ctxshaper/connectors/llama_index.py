@@ -23,7 +23,7 @@ from pydantic import ConfigDict, Field, PrivateAttr, field_serializer
 
 from ctxshaper.connectors import citations
 from ctxshaper.connectors.records import KEY, Client, Mode, OnError, Outcome, own, results
-from ctxshaper.context import Passage
+from ctxshaper.data import Passage
 from ctxshaper.errors import InvalidInputError
 
 if TYPE_CHECKING:

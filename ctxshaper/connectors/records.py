@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ctxshaper.context import Budget, Context, Passage, join_kept, json_safe, shown
+from ctxshaper.data import Budget, Context, Passage, join_kept, json_safe, shown
 from ctxshaper.errors import InvalidInputError
 
 if TYPE_CHECKING:

@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from ctxshaper import __version__
-from ctxshaper.context import Budget, Context, Rendering
+from ctxshaper.data import Budget, Context, Rendering
 from ctxshaper.errors import InvalidInputError
 from ctxshaper.evaluation import metrics
-from ctxshaper.evaluation.peers import peer
-from ctxshaper.evaluation.positions import prompt
+from ctxshaper.evaluation.baselines import peer
+from ctxshaper.evaluation.prompts import prompt
 from ctxshaper.evaluation.questions import Question
 from ctxshaper.generators import LocalGenerator
+from ctxshaper.models.abstention import Abstention
+from ctxshaper.models.embedder import Embedder
 from ctxshaper.pipelines import Pipeline, Recipe
-from ctxshaper.reading.abstention import Abstention
-from ctxshaper.reading.embedding import Embedder
 from ctxshaper.reading.reader import Reader
 
 # What is measured beside evidence, tokens and time, for those who ask: each costs passes of a language model.

@@ -11,12 +11,12 @@ from itertools import combinations
 
 import numpy as np
 
-from ctxshaper.context import Context, Passage, Rendering, Span, merge_spans
+from ctxshaper.data import Context, Passage, Rendering, Span, merge_spans
 from ctxshaper.errors import InvalidInputError
-from ctxshaper.evaluation.positions import prompt
+from ctxshaper.evaluation.prompts import prompt
 from ctxshaper.evaluation.questions import Question
 from ctxshaper.generators import ScoringGenerator
-from ctxshaper.reading.abstention import Abstention
+from ctxshaper.models.abstention import Abstention
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)

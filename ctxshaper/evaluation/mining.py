@@ -12,10 +12,10 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ctxshaper.context import Passage
+from ctxshaper.data import Passage
 from ctxshaper.errors import InvalidInputError, MissingDependencyError
-from ctxshaper.reading.embedding import Embedder
-from ctxshaper.reading.lexical import terms
+from ctxshaper.models.embedder import Embedder
+from ctxshaper.ranking.lexical import terms
 
 Skew = Literal["standard", "sub", "proj"]
 Written = Literal["related", "hypothetical", "negation", "modal"]

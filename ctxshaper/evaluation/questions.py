@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from importlib.resources import files
 
-from ctxshaper.context import Passage, Span
+from ctxshaper.data import Passage, Span
 
 # Where a piece of evidence lies: the index of its passage, and the range of that passage's source.
 Evidence = tuple[int, Span]

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from ctxshaper.errors import GeneratorError, InvalidInputError, MissingDependencyError
 from ctxshaper.generators.base import Message, Prompt, ScoringGenerator, as_messages
-from ctxshaper.reading.models import load_lm, load_tokenizer, resolve_lm
+from ctxshaper.models.loading import load_lm, load_tokenizer, resolve_lm
 
 if TYPE_CHECKING:
     import torch
 
-    from ctxshaper.reading.tokenization import Encoder
+    from ctxshaper.text.tokenization import Encoder
 
 # Tokens of one batch of log-probabilities, padding included: bounds the memory, not the result.
 _BATCH_TOKENS = 8192
@@ -71,7 +71,7 @@ class LocalGenerator(ScoringGenerator):
     def model(self) -> Any:
         """The model of transformers, on its device."""
         try:
-            from ctxshaper.reading.decoder import pick_device, pick_dtype
+            from ctxshaper.models.decoder import pick_device, pick_dtype
         except ImportError as error:
             raise MissingDependencyError("LocalGenerator needs pip install 'ctxshaper[reader]'") from error
         with self._lock:
@@ -91,7 +91,7 @@ class LocalGenerator(ScoringGenerator):
 
     @cached_property
     def _encoder(self) -> Encoder:
-        from ctxshaper.reading.tokenization import Encoder
+        from ctxshaper.text.tokenization import Encoder
 
         return Encoder(self.tokenizer)
 

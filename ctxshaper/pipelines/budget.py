@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ctxshaper.context import Context
+from ctxshaper.data import Context
 from ctxshaper.stages.base import Log, Stage
 from ctxshaper.stages.selection import Candidate, select, units_of
 

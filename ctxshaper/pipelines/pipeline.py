@@ -9,18 +9,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from ctxshaper.context import Budget, Context, Passage, Rendering, TokenCounter
+from ctxshaper.data import Budget, Context, Passage, Rendering, TokenCounter
+from ctxshaper.data.trace import StageTrace
 from ctxshaper.errors import InvalidInputError
 from ctxshaper.generators import Generator, LocalGenerator
+from ctxshaper.models.abstention import Abstention
+from ctxshaper.models.embedder import Embedder
 from ctxshaper.pipelines.budget import FitBudget
 from ctxshaper.pipelines.recipes import Recipe
-from ctxshaper.reading.abstention import Abstention
-from ctxshaper.reading.embedding import Embedder
 from ctxshaper.reading.focal import FocalReader
 from ctxshaper.reading.reader import Reader
-from ctxshaper.reading.tokenization import token_counter
 from ctxshaper.stages.base import Stage
-from ctxshaper.trace import StageTrace
+from ctxshaper.text.tokenization import token_counter
 
 OnError = Literal["raise", "skip"]
 Passages = Iterable[Passage | str]

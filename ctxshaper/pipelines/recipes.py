@@ -12,7 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
-from ctxshaper.context import Budget, Rendering
+from ctxshaper.data import Budget, Rendering
 from ctxshaper.errors import InvalidInputError, RecipeError
 from ctxshaper.stages import STAGES, Stage
 

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ctxshaper.models.decoder import Decoder
 from ctxshaper.reading.attention import ReadPassages
-from ctxshaper.reading.decoder import Decoder
-from ctxshaper.reading.gathering import Wanted
 from ctxshaper.reading.memory import Memories
+from ctxshaper.reading.request_batcher import Wanted
 
 # Rows of one forward pass: enough to keep the matrix unit busy, small enough to keep activations in a few MB.
 _CHUNK = {"cpu": 2048, "cuda": 8192, "mps": 4096}

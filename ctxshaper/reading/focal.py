@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ctxshaper.context import Passage
+from ctxshaper.data import Passage
 from ctxshaper.errors import InvalidInputError, ModelError
-from ctxshaper.reading.chat import user_turn
-from ctxshaper.reading.decoder import pick_device, pick_dtype
-from ctxshaper.reading.models import load_lm, load_tokenizer, resolve_lm
+from ctxshaper.models.chat import user_turn
+from ctxshaper.models.decoder import pick_device, pick_dtype
+from ctxshaper.models.loading import load_lm, load_tokenizer, resolve_lm
 from ctxshaper.reading.reading import PassageReading
-from ctxshaper.reading.tokenization import Encoder
+from ctxshaper.text.tokenization import Encoder
 
 NONE = "none"
 _TASK = "Answer the question from the text.\n\nText:\n"

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ctxshaper.context import Passage
+from ctxshaper.data import Passage
 from ctxshaper.errors import InvalidInputError, ModelError
 from ctxshaper.reading.memory import content_key
 from ctxshaper.reading.profile import HeadProfile
-from ctxshaper.reading.tokenization import Encoder
+from ctxshaper.text.tokenization import Encoder
 
 # Passages end at this position and the query follows: every passage is equally near to the query, and its memory
 # does not depend on the others. Measured on HotpotQA, ends at 512, 1,024 and 2,048 did equally well.

@@ -17,20 +17,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ctxshaper.context import Passage
+from ctxshaper.data import Passage
 from ctxshaper.errors import InvalidInputError, ModelError
+from ctxshaper.models.decoder import Decoder, pick_device, pick_dtype
+from ctxshaper.models.loading import load_tokenizer, loading, resolve_lm
 from ctxshaper.reading.attention import AskMemories, ReadPrompt
 from ctxshaper.reading.batches import PassageBatches, read_prefix
-from ctxshaper.reading.decoder import Decoder, pick_device, pick_dtype
-from ctxshaper.reading.gathering import Gathering
 from ctxshaper.reading.layout import Layout, Tokens
 from ctxshaper.reading.memory import Memories, MemoryCache
-from ctxshaper.reading.models import load_tokenizer, loading, resolve_lm
 from ctxshaper.reading.paged import PagedCache
 from ctxshaper.reading.profile import HeadProfile
 from ctxshaper.reading.reading import PassageReading, Reading
-from ctxshaper.reading.tokenization import Encoder
+from ctxshaper.reading.request_batcher import Gathering
 from ctxshaper.reading.warm import WarmQueries
+from ctxshaper.text.tokenization import Encoder
 
 _CACHE_BYTES = 2**30
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ctxshaper.context import Span
+from ctxshaper.data import Span
 
 Reduce = Literal["mean", "sum", "max"]
 

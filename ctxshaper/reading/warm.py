@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from ctxshaper.kernels import GraphedCall
+from ctxshaper.models.decoder import Decoder
 from ctxshaper.reading.attention import AskMemories
-from ctxshaper.reading.decoder import Decoder
 from ctxshaper.reading.memory import Held
 
 _ROWS = 16

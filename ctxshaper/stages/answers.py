@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ctxshaper.reading.segments import sentences
+from ctxshaper.text.segments import sentences
 
 # A label at the start of a line, with whatever decoration and hints models put around it.
 _LABEL = re.compile(

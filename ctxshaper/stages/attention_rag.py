@@ -9,7 +9,7 @@ from typing import ClassVar, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from ctxshaper.context import Context, Span
+from ctxshaper.data import Context, Span
 from ctxshaper.errors import InvalidInputError
 from ctxshaper.generators import Generator
 from ctxshaper.reading.focal import FocalReader

@@ -8,10 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from ctxshaper.context import Context, Passage
+from ctxshaper.data import Context, Passage
 from ctxshaper.errors import InvalidInputError
-from ctxshaper.reading.positions import PositionProfile, order_of
 from ctxshaper.stages.base import Log, Stage
+from ctxshaper.stages.position_profile import PositionProfile, order_of
 
 Preset = Literal["keep", "edges", "best_last"]
 

@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Self
 
-from ctxshaper.context import Context, Passage, Span, json_safe, merge_spans
+from ctxshaper.data import Context, Passage, Span, json_safe, merge_spans
+from ctxshaper.data.trace import Dropped, StageTrace
 from ctxshaper.errors import CtxshaperError, StageError
-from ctxshaper.trace import Dropped, StageTrace
 
 
 @dataclass

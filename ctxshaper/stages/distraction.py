@@ -10,9 +10,9 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ctxshaper.context import Context, Passage
+from ctxshaper.data import Context, Passage
 from ctxshaper.errors import InvalidInputError, ModelError
-from ctxshaper.reading.abstention import Abstention
+from ctxshaper.models.abstention import Abstention
 from ctxshaper.reading.reader import Reader
 from ctxshaper.stages.base import Log, Stage
 

@@ -10,14 +10,14 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ctxshaper.context import Context, Span
+from ctxshaper.data import Context, Span
 from ctxshaper.errors import InvalidInputError
-from ctxshaper.reading.embedding import Embedder
-from ctxshaper.reading.lexical import bm25
+from ctxshaper.models.embedder import Embedder
+from ctxshaper.ranking.lexical import bm25
+from ctxshaper.ranking.links import link_features, title_links
 from ctxshaper.reading.reader import Reader
 from ctxshaper.stages.base import Log, Stage
 from ctxshaper.stages.selection import Candidate, Unit, select, units_of
-from ctxshaper.stages.title_links import link_features, title_links
 
 # Weights of what `features` gives: log attention of the unit and of its passage, z-scored similarity by embedding and
 # by BM25. Fitted by listwise logistic regression over a question's sentences (benchmarks/evidence.py), so that a score

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from ctxshaper.context import Context, Span
+from ctxshaper.data import Context, Span
 from ctxshaper.errors import InvalidInputError
 from ctxshaper.reading.reader import Reader
 from ctxshaper.stages.base import Log, Stage

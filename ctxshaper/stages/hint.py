@@ -8,7 +8,7 @@ from typing import Literal
 
 from ctxshaper.errors import GeneratorError
 from ctxshaper.generators import Generator
-from ctxshaper.reading.lexical import terms
+from ctxshaper.ranking.lexical import terms
 
 Way = Literal["generator", "rule", "generic"]
 

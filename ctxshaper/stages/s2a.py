@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, get_args
 
-from ctxshaper.context import Context, Passage, Span, merge_spans
+from ctxshaper.data import Context, Passage, Span, merge_spans
 from ctxshaper.errors import GeneratorError, InvalidInputError
 from ctxshaper.generators import Generator, LocalGenerator
-from ctxshaper.reading.embedding import Embedder
+from ctxshaper.models.embedder import Embedder
 from ctxshaper.stages.answers import join, parse, unusable, written
 from ctxshaper.stages.base import Log, Stage, gaps
 from ctxshaper.stages.support import Source, Verdict, numbers

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Literal
 
-from ctxshaper.context import Context, Passage, Span, merge_spans
-from ctxshaper.reading.segments import blocks, sentences
+from ctxshaper.data import Context, Passage, Span, merge_spans
 from ctxshaper.stages.base import Log
+from ctxshaper.text.segments import blocks, sentences
 
 Unit = Literal["sentence", "block", "passage"]
 

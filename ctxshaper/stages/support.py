@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import cached_property
 
-from ctxshaper.context import Span, merge_spans
-from ctxshaper.reading.embedding import Embedder
-from ctxshaper.reading.segments import sentences
+from ctxshaper.data import Span, merge_spans
+from ctxshaper.models.embedder import Embedder
+from ctxshaper.text.segments import sentences
 
 # Words with their apostrophes, numbers with their points and commas, characters of scripts without spaces.
 _TOKEN = re.compile(

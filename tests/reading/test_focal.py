@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ctxshaper import FocalReader, InvalidInputError, Passage
-from ctxshaper.reading.models import load_tokenizer
+from ctxshaper.models.loading import load_tokenizer
 
 QUERY, HINT = "Who designed the bridge?", "The bridge was designed by"
 PASSAGES = [

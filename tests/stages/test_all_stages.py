@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from ctxshaper import Passage, Pipeline
-from ctxshaper.reading.abstention import Abstention
+from ctxshaper.models.abstention import Abstention
 from ctxshaper.stages.base import gaps
 from tests.stages.configured import CONFIGURED
 

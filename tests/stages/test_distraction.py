@@ -18,8 +18,8 @@ from ctxshaper import (
     Reader,
     Span,
 )
-from ctxshaper.reading.abstention import INSTRUCTION, MARKER, InstructionCheck
-from ctxshaper.reading.models import load_tokenizer, resolve_lm
+from ctxshaper.models.abstention import INSTRUCTION, MARKER, InstructionCheck
+from ctxshaper.models.loading import load_tokenizer, resolve_lm
 
 QUERY = "In which year was the Halvorsen bridge opened?"
 PASSAGES = [

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ctxshaper.context import Passage
+from ctxshaper.data import Passage
 from ctxshaper.errors import InvalidInputError
 from ctxshaper.evaluation.loaders.files import entries, read_text, text_of
 from ctxshaper.evaluation.questions import Question
-from ctxshaper.reading.lexical import LexicalIndex
+from ctxshaper.ranking.lexical import LexicalIndex
 
 # How many passages each question gets, as a retriever would hand them over.
 _RETRIEVED = 20

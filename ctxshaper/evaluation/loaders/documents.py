@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ctxshaper.context import Passage, Span
+from ctxshaper.data import Passage, Span
 from ctxshaper.errors import InvalidInputError
 from ctxshaper.evaluation.loaders.files import Entry, entries, list_of, read_text, text_of, texts_of
 from ctxshaper.evaluation.questions import Evidence, Question
-from ctxshaper.reading.segments import sentences
+from ctxshaper.text.segments import sentences
 
 _PASSAGE = 1000
 # NoLiMa's needle stands somewhere in so many characters of the book: about 8,000 tokens.

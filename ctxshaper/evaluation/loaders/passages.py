@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from ctxshaper.context import Passage, Span
+from ctxshaper.data import Passage, Span
 from ctxshaper.evaluation.loaders.files import Entry, list_of, text_of, texts_of
 from ctxshaper.evaluation.questions import Evidence, Question
 

@@ -1,0 +1,52 @@
+"""Other tools as stages, so that they run in the same harness: the same budget, the same rendering, the same count."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.util import find_spec
+
+from ctxshaper.errors import InvalidInputError
+from ctxshaper.evaluation.baselines.frameworks import LangChainEmbeddingsFilter, LlamaIndexSentenceOptimizer
+from ctxshaper.evaluation.baselines.lingua import LLMLingua, interpreter
+from ctxshaper.evaluation.baselines.sentences import BM25Sentences, EmbeddingSentences, FirstSentences, RandomSentences
+from ctxshaper.stages import Stage
+
+PEERS: dict[str, Callable[[], Stage]] = {
+    "bm25": BM25Sentences,
+    "minilm": EmbeddingSentences,
+    "langchain-filter": LangChainEmbeddingsFilter,
+    "langchain-reorder": lambda: LangChainEmbeddingsFilter(reorder=True),
+    "llama-index": LlamaIndexSentenceOptimizer,
+    "llmlingua": LLMLingua,
+    "longllmlingua": lambda: LLMLingua(long=True),
+    "first-k": FirstSentences,
+    "random": RandomSentences,
+}
+_PACKAGES = {
+    "bm25": ("bm25s",),
+    "minilm": ("sentence_transformers",),
+    "langchain-filter": ("langchain_classic", "langchain_community", "sentence_transformers"),
+    "langchain-reorder": ("langchain_classic", "langchain_community", "sentence_transformers"),
+    "llama-index": ("llama_index", "sentence_transformers"),
+}
+
+
+def peer(name: str) -> Stage:
+    """A peer by its name.
+
+    Raises:
+        InvalidInputError: there is none of that name.
+    """
+    if name not in PEERS:
+        raise InvalidInputError(f"there is no peer {name!r}; there are {', '.join(PEERS)}")
+    return PEERS[name]()
+
+
+def installed_peers() -> list[str]:
+    """The peers whose packages, or environment, are there."""
+    there = interpreter() is not None
+    return [
+        name
+        for name in PEERS
+        if all(find_spec(package) for package in _PACKAGES.get(name, ())) and (there or "lingua" not in name)
+    ]

@@ -1,0 +1,1 @@
+"""What scores text without a reader: BM25, links between passages."""

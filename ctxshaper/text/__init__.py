@@ -1,0 +1,1 @@
+"""Text: blocks and sentences, languages, tokens. No torch here."""

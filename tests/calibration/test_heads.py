@@ -1,0 +1,230 @@
+"""Calibration finds the head that was planted, on random models it runs through, on the real one it finds evidence."""
+
+import json
+import math
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from ctxshaper import Passage, Reader, Span
+from ctxshaper.calibration.curve import curve_svg
+from ctxshaper.calibration.head_masses import KINDS, AskHeads, HeadReader, UnitMass
+from ctxshaper.calibration.heads import Case, calibrate, case_of, evidence_kept
+from ctxshaper.calibration.made_up import synthetic_questions, worlds
+from ctxshaper.cli import app
+from ctxshaper.commands.calibrate import evidence_questions, profile_of
+from ctxshaper.errors import InvalidInputError
+from ctxshaper.models.attention import LayersRead
+from ctxshaper.reading.profile import Head, HeadProfile
+from ctxshaper.stages.selection import units_of
+from ctxshaper.text.segments import sentences
+
+
+@pytest.fixture(scope="module")
+def smol():
+    return HeadReader()
+
+
+def planted(layer: int, head: int, count: int = 12) -> list[Case]:
+    """Questions in which one head of 4 layers with 3 heads sees the evidence and the others see noise."""
+    random = np.random.default_rng(0)
+    cases = []
+    for _ in range(count):
+        gold = np.zeros(20, dtype=bool)
+        gold[random.integers(20)] = True
+        asked = random.uniform(0.5, 1.5, size=(20, len(KINDS), 4, 3)).astype(np.float32) / 100
+        asked[gold, :, layer, head] *= 9
+        nothing = np.full_like(asked, 1e-3)
+        cases.append(Case(UnitMass(asked, nothing, np.full((20, len(KINDS)), 3), np.repeat(np.arange(5), 4)), gold))
+    return cases
+
+
+def test_the_planted_head_and_the_smallest_number_of_layers_are_found():
+    found = calibrate(planted(2, 1), folds=3)
+    assert max(found.heads, key=lambda h: h[2])[:2] == (2, 1)
+    assert (found.recommended, found.fast) == (3, 3)
+    assert found.curve[1].high < found.curve[2].low
+    assert found.chosen.mean[1] == 1.0
+    assert calibrate(planted(2, 1), folds=3, layers=2).chosen.layers == 2
+
+
+def test_a_contrast_counts_where_it_helps():
+    cases = planted(1, 0)
+    random = np.random.default_rng(1)
+    for case in cases:  # a large part that has nothing to do with the question
+        sink = random.uniform(0, 3, size=case.mass.asked.shape).astype(np.float32)
+        case.mass.asked[...] += sink
+        case.mass.nothing[...] = sink
+    found = calibrate(cases, folds=3)
+    assert found.contrast
+    assert found.heads[0][:2] == (1, 0)
+    assert not calibrate(planted(1, 0), folds=3).contrast
+
+
+def test_evidence_kept_counts_the_best_that_fit():
+    scores, tokens = np.array([1.0, 4.0, 3.0, 2.0]), np.array([10, 10, 10, 10])
+    gold = np.array([False, False, True, True])
+    assert evidence_kept(scores, tokens, gold).tolist() == [0, 0]  # the best unit fits into 30%, and is none
+    assert evidence_kept(scores, np.array([85, 5, 5, 5]), gold).tolist() == [1, 1]
+
+
+def test_mistakes_are_explained():
+    with pytest.raises(InvalidInputError, match="5 folds need"):
+        calibrate(planted(0, 0, 4))
+    with pytest.raises(InvalidInputError, match="between 1 and the model's 4"):
+        calibrate(planted(0, 0), layers=5)
+    with pytest.raises(InvalidInputError, match="en, de, fr, es, zh"):
+        synthetic_questions(3, languages=["tlh"])
+
+
+def test_the_drawing_is_well_formed_and_escapes_its_title():
+    root = ElementTree.fromstring(curve_svg(calibrate(planted(2, 1), folds=3), "<b>&"))  # noqa: S314  # our own
+    texts = [node.text for node in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert texts[0] == "<b>&"
+    assert "fast, recommended: 3" in texts
+
+
+def test_synthetic_questions_hold_every_kind_and_language_and_exact_evidence():
+    questions = synthetic_questions(40)
+    kinds = {tuple(q.kind.split("/")) for q in questions}
+    assert len(kinds) == 40
+    assert {language for _, language in kinds} == set(worlds()) == {"en", "de", "fr", "es", "zh"}
+    assert questions == synthetic_questions(40)
+    for question in questions:
+        gold = [(p, s) for p, spans in zip(question.passages, question.gold, strict=True) for s in spans]
+        assert len(gold) == (2 if question.kind.split("/")[0] in ("two_hop", "comparison") else 1)
+        for passage, span in gold:
+            hits = [s for s in sentences(passage.source) if s.overlaps(span)]
+            assert [passage.source[s.start : s.end].strip() for s in hits] == [passage.source[span.start : span.end]]
+
+
+@pytest.mark.parametrize("softcap", [None, 5.0])
+def test_attention_of_each_head_is_that_of_the_formula(softcap):
+    torch.manual_seed(0)
+    heads, kv, known, rows, dim = 4, 2, 6, 3, 8
+    q, k, v = torch.randn(heads, rows, dim), torch.randn(kv, rows, dim), torch.randn(kv, rows, dim)
+    keys, values = torch.randn(kv, known, dim), torch.randn(kv, known, dim)
+    groups, shares = torch.tensor([2, 0, 0, 1, 1, 2]), torch.tensor([1, 1, 0.5, 1, 1, 1])
+    call = AskHeads([keys, keys], [values], [1, 2], groups, shares, 3)
+    out = call.attend(0, q, k, v, 0.3, softcap)
+    expected = torch.zeros(3, heads)
+    for head in range(heads):
+        for row in range(rows):
+            seen = torch.cat([keys[head // 2], k[head // 2, : row + 1]])
+            logits = 0.3 * seen @ q[head, row]
+            weights = (logits if softcap is None else softcap * torch.tanh(logits / softcap)).softmax(0)
+            torch.testing.assert_close(
+                out[row, head], weights @ torch.cat([values[head // 2], v[head // 2, : row + 1]])
+            )
+            for token in range(known if row else 0):
+                expected[groups[token], head] += weights[token] * shares[token] / 2
+    torch.testing.assert_close(call.mass[0], expected)
+    with pytest.raises(LayersRead):
+        call.attend(1, q, k, v, 0.3, softcap)
+
+
+def test_heads_see_what_the_reader_sees(smol, passages):
+    """The mass of the shipped heads, added up, is the reader's own score."""
+    profile = HeadProfile.shipped("SmolLM2-135M-Instruct")
+    units = [units_of(p, "sentence") for p in passages]
+    query = "Who designed the bridge?"
+    mass = smol.read(query, passages, units)
+    weights = np.zeros((smol.layers, smol.heads))
+    for head in profile.heads:
+        weights[head.layer, head.head] = head.weight
+    ours = np.einsum("uklh,lh->u", mass.asked, weights)
+    reading = Reader(profile=profile).read(query, passages)
+    theirs = np.concatenate([r.span_scores(u, "sum") for r, u in zip(reading.passages, units, strict=True)])
+    assert math.isclose(np.corrcoef(ours, theirs)[0, 1], 1, abs_tol=5e-3)
+    np.testing.assert_allclose(ours, theirs, rtol=0.1, atol=2e-3)  # bf16 sums in another order
+    counts = np.concatenate([r.span_tokens(u) for r, u in zip(reading.passages, units, strict=True)])
+    assert mass.tokens.sum(1).tolist() == counts.tolist()
+
+
+@pytest.mark.parametrize("family", ["gemma2"])
+def test_other_families_and_long_passages_run_through(tiny_model, family):
+    reader = HeadReader(tiny_model(family), dtype="float32")
+    long = Passage("Some words stand right here. " * 120 + "The end was near.")
+    units = [units_of(long, "sentence"), []]
+    mass = reader.read("What was near?", [long, Passage("")], units)
+    assert mass.asked.shape == (121, len(KINDS), 4, 4)
+    assert mass.tokens.sum() == len(reader._reader.encoder.data(long.source)[0])
+    received = mass.asked.sum((0, 1))
+    assert (received > 0.2).all()
+    assert (received < 1).all()
+
+
+def test_the_real_model_points_at_the_evidence(smol):
+    cases = []
+    for question in synthetic_questions(6, languages=["en"]):
+        units = [units_of(p, "sentence") for p in question.passages]
+        cases.append(case_of(question, units, smol.read(question.query, question.passages, units)))
+    found = calibrate(cases, folds=3, layers=19)
+    assert found.chosen.mean[1] > 0.6  # by chance 0.3
+    assert found.curve[0].mean[1] < found.chosen.mean[1]
+
+
+def test_the_command_writes_a_profile_and_repeats_exactly(tiny_model, tmp_path):
+    data = tmp_path / "questions.jsonl"
+    with data.open("w", encoding="utf-8") as file:
+        for number in range(6):
+            ctxs = [
+                {"title": "", "text": f"Lamp {n} is {colour}. It hums.", "isgold": n == number}
+                for n, colour in enumerate(["red", "blue", "green", "white", "grey", "black"])
+            ]
+            answer = ctxs[number]["text"][10:-10]
+            file.write(json.dumps({"question": f"Lamp {number}?", "answers": [answer], "ctxs": ctxs}) + "\n")
+    outs = [tmp_path / "one.json", tmp_path / "two.json"]
+    for out in outs:
+        arguments = ["calibrate", "--model", tiny_model("llama"), "--data", data, "--folds", 2, "--layers", 2]
+        result = CliRunner().invoke(app, [str(a) for a in (*arguments, "--out", out)])
+        assert result.exit_code == 0, result.output
+    assert outs[0].read_bytes() == outs[1].read_bytes()
+    made = HeadProfile.load(outs[0])
+    assert made.layers <= 2
+    assert made.filter_layer < made.layers
+    assert made.provenance["questions"] == 6
+    assert len(made.provenance["sha256"]) == 64
+    assert len(made.provenance["curve"]) == 4
+    ElementTree.parse(outs[0].with_suffix(".svg"))  # noqa: S314  # our own
+    reading = Reader(tiny_model("llama"), profile=made).read("Where is it?", ["The bridge is in Lyon. It rains."])
+    assert np.isfinite(reading.passages[0].scores).all()
+
+
+def test_evidence_is_read_from_hotpotqa_to_the_character(tmp_path):
+    entry = {
+        "question": "Who?",
+        "answer": "Ada",
+        "context": [["A", ["One. ", "Two. "]], ["B", ["Three.", " Ada did."]]],
+        "supporting_facts": [["B", 1], ["B", 7]],
+    }
+    path = tmp_path / "hotpot.json"
+    path.write_text(json.dumps([entry]))
+    (question,) = evidence_questions(path)
+    assert question.gold == ((), (Span(7, 15),))
+    units = [units_of(p, "sentence") for p in question.passages]
+    mass = UnitMass(np.zeros((4, 3, 1, 1)), np.zeros((4, 3, 1, 1)), np.ones((4, 3)), np.array([0, 0, 1, 1]))
+    assert case_of(question, units, mass).gold.tolist() == [False, False, False, True]
+
+
+def test_a_profile_says_how_it_was_made(tmp_path):
+    base = HeadProfile("m", (Head(0, 0),), 3, prefix="p")
+    made = profile_of(calibrate(planted(2, 1), folds=3), base, {"data": "synthetic", "date": "2000-01-01"})
+    assert (made.model, made.prefix, made.filter_layer) == ("m", "p", 2)
+    assert made.provenance["date"] == "2000-01-01"
+    assert made.provenance["quality"]["interval"][0] <= 1
+    made.save(tmp_path / "made.json")
+    assert HeadProfile.load(tmp_path / "made.json") == made
+
+
+@pytest.mark.parametrize(("name", "layers"), [("SmolLM2-135M-Instruct", 19), ("SmolLM2-135M-Instruct-fast", 3)])
+def test_shipped_profiles_say_how_they_were_made(name, layers):
+    shipped = HeadProfile.shipped(name)
+    assert shipped.layers == layers
+    assert shipped.filter_layer < layers
+    assert shipped.provenance["data"] == "synthetic"
+    assert shipped.provenance["layers"]["asked_for"] == layers
+    assert shipped.provenance["quality"]["30%"] == shipped.provenance["curve"][layers - 1]["30%"]

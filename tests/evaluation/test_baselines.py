@@ -1,0 +1,54 @@
+"""Every peer runs in the same harness: within the budget, and what it says it kept is what stands in the text."""
+
+import pytest
+
+from ctxshaper import InvalidInputError, Pipeline
+from ctxshaper.evaluation.baselines import PEERS, installed_peers, peer
+from ctxshaper.evaluation.metrics import held
+from ctxshaper.evaluation.questions import made_up_questions
+
+QUESTION = made_up_questions()[0]
+GOLD = next(iter(QUESTION.gold))
+# These do not look at the question.
+BLIND = ("first-k", "random", "llmlingua")
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_a_peer_keeps_to_the_budget(name, reader, embedder):
+    if name not in installed_peers():
+        pytest.skip(f"{name} is not installed" + (": make llmlingua" if "lingua" in name else ""))
+    pipeline = Pipeline([peer(name)], reader=reader, embedder=embedder)
+    shaped = pipeline.shape(QUESTION.text, QUESTION.passages, "40%")
+    assert 0.25 * shaped.tokens_in < shaped.tokens <= 0.4 * shaped.tokens_in
+    kept = held(shaped.passages)
+    if name not in BLIND:
+        assert kept[GOLD]
+    for passage in shaped.passages:
+        assert passage.source == QUESTION.passages[passage.rank].source
+        for span in passage.spans:
+            if "lingua" not in name:  # drops parts of words
+                assert passage.source[span.start : span.end].strip() in shaped.text
+    if "lingua" not in name:  # slow
+        assert pipeline.shape(QUESTION.text, QUESTION.passages, "40%").text == shaped.text
+
+
+@pytest.mark.parametrize("name", [n for n in PEERS if "lingua" not in n])
+def test_a_peer_takes_nothing(name, reader, embedder):
+    shaped = Pipeline([peer(name)], reader=reader, embedder=embedder).shape("Who?", [], "40%")
+    assert shaped.passages == ()
+
+
+def test_the_best_stand_at_both_ends_once_reordered(reader, embedder):
+    plain, reordered = (
+        Pipeline([peer(name)], reader=reader, embedder=embedder).shape(QUESTION.text, QUESTION.passages, "60%")
+        for name in ("langchain-filter", "langchain-reorder")
+    )
+    ranked = [p.rank for p in plain.passages]
+    assert len(ranked) > 3
+    assert {reordered.passages[0].rank, reordered.passages[-1].rank} == set(ranked[:2])
+    assert sorted(p.rank for p in reordered.passages) == sorted(ranked)
+
+
+def test_an_unknown_peer_is_named():
+    with pytest.raises(InvalidInputError, match=r"no peer 'x'.*bm25"):
+        peer("x")

@@ -1,0 +1,66 @@
+"""A sentence that names another passage's title links the two."""
+
+import numpy as np
+
+from ctxshaper import Budget, Context, EvidenceFilter, Passage
+from ctxshaper.ranking.links import link_features, title_links
+from ctxshaper.stages import Log
+from ctxshaper.stages.evidence_filter import ATTENTION_WEIGHTS
+from ctxshaper.stages.selection import units_of
+
+
+def test_who_names_whose_title():
+    titles = ["Welcome to the Show", "Sulli (singer)", "Sulli (singer)", "", "X"]
+    texts = ["It starred SULLI, and x.", "Sullivan was not in it.", "Sulli sang.", "Welcome, to the show!", "X, Sulli."]
+    links = title_links(titles, texts, np.array([0, 0, 1, 3, 4]))
+    # Neither part of a word, nor a title of one letter, nor a piece of the same document counts.
+    expected = np.zeros((5, 5), dtype=bool)
+    expected[0, [1, 2]] = expected[3, 0] = expected[4, [1, 2]] = True
+    assert np.array_equal(links, expected)
+
+
+def test_likely_units_lend_to_what_they_name_and_unlikely_ones_do_not():
+    owners = np.array([0, 0, 1, 2])
+    links = np.zeros((4, 3), dtype=bool)
+    links[0, 1] = links[1, 2] = True
+    named, names = link_features(links, owners, np.array([5.0, -5.0, 0.0, -1.0])).T
+    assert named[2] > 2.5
+    assert named[3] < 0.01
+    assert named[0] == named[1] == 0
+    assert names[0] > names[1] > 0
+    assert names[2] == names[3] == 0
+
+
+def test_no_titles_no_links():
+    assert not link_features(title_links(["", ""], ["a b", "b"], np.array([0, 1])), np.array([0, 1]), np.zeros(2)).any()
+
+
+BRIDGE = [
+    Passage("The Arno Bridge was designed by Ada Moreau. It is long.", metadata={"title": "Arno Bridge"}),
+    Passage("She was born in Ghent. She liked sailing.", metadata={"title": "Ada Moreau"}),
+    Passage("He was born in Lyon. He liked chess.", metadata={"title": "Paul Verne"}),
+]
+
+
+def test_a_bridge_raises_the_passage_it_leads_to_whatever_the_order(reader):
+    stage = EvidenceFilter(reader=reader)
+    gained = []
+    for order in ([0, 1, 2], [2, 1, 0]):
+        passages = tuple(BRIDGE[i] for i in order)
+        context = Context("Where was the designer of the Arno Bridge born?", passages, reader.count_tokens)
+        units = [units_of(p, "sentence") for p in passages]
+        alone = stage.features(context, units, context.query, Log()) @ np.array(ATTENTION_WEIGHTS)
+        gained.append(stage.links(context, units, alone)[:, 0].reshape(3, 2)[np.argsort(order)])
+    np.testing.assert_allclose(gained[0], gained[1], atol=1e-9)
+    assert (gained[0][1] > 1).all()
+    assert not gained[0][2].any()
+
+
+def test_the_second_passage_of_a_bridge_is_kept(reader):
+    context = Context(
+        "Where was the designer of the Arno Bridge born?", tuple(BRIDGE), reader.count_tokens, Budget(share=0.8)
+    )
+    shaped = EvidenceFilter(reader=reader)(context)
+    assert "Ghent" in shaped.text
+    assert "chess" not in shaped.text
+    assert shaped.tokens <= shaped.limit
