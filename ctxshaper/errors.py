@@ -29,6 +29,10 @@ class StageError(CtxshaperError):
     """A stage failed inside a pipeline; the cause is chained."""
 
 
+class DeadlineError(CtxshaperError, TimeoutError):
+    """A request took longer than its caller allows, or was cancelled; the work stopped."""
+
+
 class PoolFullError(CtxshaperError):
     """A pool of passage memories has too few free pages; says how many were needed and how many are free."""
 

@@ -3,7 +3,7 @@
 import pytest
 
 from ctxshaper import MissingDependencyError, ModelError
-from ctxshaper.reading import models
+from ctxshaper.models import loading as models
 
 
 def test_the_embedded_model_is_found_and_its_hash_checked():
