@@ -5,9 +5,8 @@ import subprocess
 import sys
 
 import pytest
-from typer.testing import CliRunner
-
 from ctxshaper.cli import app
+from typer.testing import CliRunner
 
 run = CliRunner().invoke
 LINES = (
