@@ -84,7 +84,7 @@ def _detected(data: bytes, where: str) -> str:
     # Other encodings hardly ever make the sequences of UTF-8 by chance.
     if len(lenient) - len(lenient.encode("ascii", "ignore")) - damaged > damaged:
         raise NotTextError(
-            f"{where} is UTF-8 that is damaged in {damaged} places; repair it, for example with iconv -c -f UTF-8 -t UTF-8"
+            f"{where} is UTF-8 with {damaged} damaged places; repair it, for example with iconv -c -f UTF-8 -t UTF-8"
         )
     # Imported here: nearly all files are UTF-8.
     from charset_normalizer import from_bytes

@@ -178,7 +178,7 @@ def _from_text(
     """The passages of a JSON list (where it may be one: `whole`), or the whole text as one passage."""
     text, encoding = decode(data, where)
     if encoding != "utf-8":
-        warn(f"{where} is not UTF-8; it is read as {encoding}")
+        warn(f"{where} is not UTF-8; it is read as {encoding}, and if letters look wrong, convert it to UTF-8")
     if not text.strip():
         warn(f"{where} is empty")
         return

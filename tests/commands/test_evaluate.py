@@ -6,9 +6,9 @@ import shutil
 import subprocess
 
 import pytest
-from ctxshaper.cli import app
 from typer.testing import CliRunner
 
+from ctxshaper.commands.app import app
 from ctxshaper.evaluation.comparison import Comparison
 from ctxshaper.evaluation.questions import made_up_questions
 from ctxshaper.evaluation.report import to_html

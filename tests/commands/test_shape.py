@@ -5,8 +5,9 @@ import subprocess
 import sys
 
 import pytest
-from ctxshaper.cli import app
 from typer.testing import CliRunner
+
+from ctxshaper.commands.app import app
 
 run = CliRunner().invoke
 LINES = (

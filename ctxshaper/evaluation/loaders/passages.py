@@ -125,12 +125,5 @@ def own(entry: Entry) -> Question:
             if not len(span) or span.end > len(source):
                 raise ValueError(f"evidence {piece!r:.60} lies outside passage {index} of {len(source)} characters")
             evidence.append((index, span))
-    answers = texts_of(entry.get("answers"))
-    return Question(
-        text_of(entry, "query", "question"),
-        answers,
-        passages,
-        frozenset(gold),
-        tuple(evidence),
-        str(entry.get("id", "")),
-    )
+    query, name = text_of(entry, "query", "question"), str(entry.get("id", ""))
+    return Question(query, texts_of(entry.get("answers")), passages, frozenset(gold), tuple(evidence), name)
