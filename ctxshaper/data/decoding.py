@@ -21,8 +21,10 @@ _WIDE |= {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 # without its mark) is a wrong guess far more often than a right one.
 _LEGACY = ["cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "cp874"]
 _LEGACY += ["iso8859_2", "koi8_r", "cp932", "euc_jp", "gb18030", "big5", "cp949"]
-# The default of Western files, and of browsers: taken where it fits as well as the best.
+# The default of Western files, and of browsers: taken where it fits as well as the best. Text in a Latin script is
+# mostly ASCII.
 _USUAL = "cp1252"
+_BEYOND_ASCII = bytes(range(128, 256))
 # A guess that is not better than its rival by this much (of mess, or of letters as frequent as in a known language) is
 # no more than a guess.
 _CLEAR = 0.03
@@ -93,9 +95,10 @@ def _detected(data: bytes, where: str) -> str:
     if not found:
         raise NotTextError(f"{where} is not text, or in no encoding that can be told; convert it to UTF-8")
     best = found[0]
+    latin = len(data.translate(None, _BEYOND_ASCII)) > len(data) / 2
     for match in found:
         fits = match.chaos <= best.chaos and match.coherence >= best.coherence - _CLEAR
-        if fits and _USUAL in match.could_be_from_charset:
+        if latin and fits and _USUAL in match.could_be_from_charset:
             return _USUAL
     rivals = [
         match.encoding
