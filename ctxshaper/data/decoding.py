@@ -69,12 +69,21 @@ def decode(data: bytes, where: str) -> tuple[str, str]:
         if encoding != "utf-8":
             raise NotTextError(f"{where} begins as {encoding.upper()} text, but is none: {error.reason}") from error
         encoding = _detected(data, where)
-        text = data.decode(encoding)
-        if _CONTROL.search(text):
-            raise NotTextError(f"{where} is not text: it holds control characters, and is not UTF-8") from error
+        text = _decoded(data, encoding, where)
     if "\x00" in text:
         raise NotTextError(f"{where} is not text: it holds NUL bytes")
     return text, encoding
+
+
+def _decoded(data: bytes, encoding: str, where: str) -> str:
+    """The text in an encoding that was detected, perhaps from samples of it."""
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise NotTextError(f"{where} looks like {encoding}, but is damaged at byte {error.start}") from error
+    if _CONTROL.search(text):
+        raise NotTextError(f"{where} is not text: it holds control characters, and is not UTF-8")
+    return text
 
 
 def _detected(data: bytes, where: str) -> str:
@@ -108,6 +117,6 @@ def _detected(data: bytes, where: str) -> str:
     if rivals:
         raise NotTextError(
             f"{where} is not UTF-8, and its encoding cannot be told for sure ({best.encoding} or {', '.join(rivals)}); "
-            f"convert it, for example with iconv -f {best.encoding.upper()} -t UTF-8"
+            f"convert it, for example with iconv -f ENCODING -t UTF-8"
         )
     return best.encoding

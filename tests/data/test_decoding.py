@@ -13,7 +13,9 @@ RUSSIAN = (
 )
 JAPANESE = (
     "橋は1894年に開通しました。とても長い橋です。夏には多くの人がこの町を訪れ、古い灯台を見て、波の音を聞きます。"
+    "冬は静かで、漁師だけが朝早く海に出ます。カタカナもあります。"
 )
+MAYOR = "It cost £300 – “grand”, said the mayor."
 
 
 @pytest.mark.parametrize(
@@ -28,11 +30,7 @@ JAPANESE = (
         ("\ufeffété\r\n".encode("utf-32-le"), "été\r\n", "utf-32"),
         (b"\x1b[31mred\x1b[0m\x0c", "\x1b[31mred\x1b[0m\x0c", "utf-8"),
         (FRENCH.encode("latin-1"), FRENCH, "cp1252"),
-        (
-            "It cost £300 – “grand”, said the mayor.".encode("cp1252"),
-            "It cost £300 – “grand”, said the mayor.",
-            "cp1252",
-        ),
+        (MAYOR.encode("cp1252"), MAYOR, "cp1252"),
         (RUSSIAN.encode("cp1251"), RUSSIAN, "cp1251"),
         (JAPANESE.encode("cp932"), JAPANESE, "cp932"),
         (b"plain text, line after line.\n" * 40_000 + "été à la plage".encode("latin-1"), None, "cp1252"),
@@ -56,7 +54,7 @@ def test_the_file_as_it_is(data, text, encoding):
         (("Le café rénové. " * 20).encode()[:-1] + b"\xff", "damaged"),
         (("橋は長い" * 20).encode()[:-1], "damaged"),
         (b"\x01\x02\xe9t\xe9\x03", "f is not"),
-        ("Мост.".encode("cp1251"), "cannot be told for sure (cp1251 or"),
+        ("Мост.".encode("cp1251"), "cannot be told for sure"),
     ],
 )
 def test_no_text_is_refused(data, reason):

@@ -142,11 +142,13 @@ def test_what_is_no_text_is_left_out_of_a_folder_and_said(tmp_path):
         read(tmp_path)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_what_may_not_be_read_is_left_out_of_a_folder(tmp_path):
+def test_what_cannot_be_unpacked_is_left_out_of_a_folder(tmp_path):
     write(tmp_path / "a.txt", "a")
-    write(tmp_path / "b.txt", "b").chmod(0)
-    assert len(read(tmp_path)[1]) == 1
+    write(tmp_path / "b.txt.gz", "no gzip")
+    passages, said = read(tmp_path)
+    assert [p.source for p in passages] == ["a"]
+    assert len(said) == 1
+    assert "b.txt.gz cannot be read" in said[0]
 
 
 def test_a_bad_line_in_a_folder_is_an_error(tmp_path):

@@ -88,8 +88,8 @@ def test_a_list_a_value_or_lines(name, text, places, packed, tmp_path):
 def test_a_file_that_cannot_be_unpacked_is_named(tmp_path):
     path = tmp_path / "a.jsonl.gz"
     path.write_bytes(gzip.compress(b'"a"\n' * 100_000)[:-20])
-    with pytest.raises(InvalidInputError, match="a.jsonl.gz cannot be read"):
+    with pytest.raises(InvalidInputError, match=r"a\.jsonl\.gz cannot be read"):
         list(json_values(path))
     path.write_bytes(b'"a"\n')
-    with pytest.raises(InvalidInputError, match="a.jsonl.gz cannot be read"):
+    with pytest.raises(InvalidInputError, match=r"a\.jsonl\.gz cannot be read"):
         list(json_values(path))
