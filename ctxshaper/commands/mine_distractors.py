@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,11 +10,12 @@ from rich.console import Console
 from rich.progress import track
 
 from ctxshaper.data import Passage
+from ctxshaper.data.json import json_values
 from ctxshaper.errors import InvalidInputError
 
 
 def mine_distractors(
-    questions: Annotated[Path, typer.Argument(help="JSON lines with question and answers.")],
+    questions: Annotated[Path, typer.Argument(help="JSON lines with question (or query) and answers.")],
     out: Annotated[Path, typer.Argument(help="JSON lines; a run that was cut off goes on where it stopped.")],
     corpus: Annotated[
         Path | None, typer.Option(help="JSON lines with text, and title and id if there are; needed to retrieve.")
@@ -32,13 +32,15 @@ def mine_distractors(
     ] = None,
 ) -> None:
     """Mine hard distractors: passages near a question that do not answer it."""
+    # Files are looked at first: what follows takes seconds to import.
+    asked = [(_question(e), _answers(e, questions)) for e in _entries(questions, ("question", "query"), ("answers",))]
+    texts = _entries(corpus, ("text",)) if corpus is not None else []
+    if corpus is None and generator is None:
+        raise InvalidInputError("nothing to mine from: pass --corpus to retrieve, --generator to write, or both")
     from ctxshaper.evaluation.mining import WAYS, CorpusIndex, MinedFile, retrieved, written
     from ctxshaper.generators import LocalGenerator
     from ctxshaper.reading.reader import Reader
 
-    if corpus is None and generator is None:
-        raise InvalidInputError("nothing to mine from: pass --corpus to retrieve, --generator to write, or both")
-    asked = [(str(e["question"]), _answers(e, questions)) for e in _lines(questions, "question", "answers")]
     console = Console(stderr=True)
     file = MinedFile(out)
     done = file.done()
@@ -50,7 +52,7 @@ def mine_distractors(
         index = CorpusIndex(
             [
                 Passage(str(e["text"]), id=None if e.get("id") is None else str(e["id"]), metadata=_title(e))
-                for e in _lines(corpus, "text")
+                for e in texts
             ]
         )
     reader = Reader() if rerank else None
@@ -79,17 +81,18 @@ def _answers(entry: dict[str, Any], path: Path) -> tuple[str, ...]:
     return tuple(answers)
 
 
-def _lines(path: Path, *needed: str) -> list[dict[str, Any]]:
-    """Entries of a JSON-lines file that hold what is needed."""
-    entries = []
-    try:
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-            if line.strip():
-                entry = json.loads(line)
-                missing = [name for name in needed if not isinstance(entry, dict) or name not in entry]
-                if missing:
-                    raise InvalidInputError(f"{path}, line {number}: no {' and '.join(missing)}")
-                entries.append(entry)
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InvalidInputError(f"{path} cannot be read as JSON lines: {error}") from error
-    return entries
+def _question(entry: dict[str, Any]) -> str:
+    return str(entry["question"] if "question" in entry else entry["query"])
+
+
+def _entries(path: Path, *needed: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Entries of a JSON or JSON-lines file that hold of each group of names at least one."""
+    if not path.is_file():
+        raise InvalidInputError(f"there is no file {str(path)!r}")
+    found = []
+    for where, entry in json_values(path):
+        lacking = [group for group in needed if not isinstance(entry, dict) or not any(n in entry for n in group)]
+        if lacking:
+            raise InvalidInputError(f"{where}: no {' and '.join(' or '.join(group) for group in lacking)}")
+        found.append(entry)
+    return found
