@@ -2,7 +2,7 @@
 
 import pytest
 
-from ctxshaper.stages.hint import GENERIC, by_rule, hint_prompt, read_hint
+from ctxshaper.stages.attention_rag.hint import GENERIC, by_rule, hint_prompt, read_hint
 
 QUESTION = "Who designed the bridge?"
 RULED = "The person who designed the bridge is"

@@ -17,8 +17,8 @@ from ctxshaper import (
     Pipeline,
     StageError,
 )
-from ctxshaper.stages.answers import parse, unusable, written
-from ctxshaper.stages.support import Source
+from ctxshaper.stages.s2a.answers import parse, unusable, written
+from ctxshaper.stages.s2a.support import Source
 
 QUERY = "Who designed the church?"
 PASSAGES = [

@@ -48,6 +48,8 @@ class LLMLingua(Stage):
         if context.limit is None or context.tokens <= context.limit:
             return context
         reader = run.parts.reader
+        if not isinstance(reader, Reader):
+            raise StageError(f"LLMLingua needs a Reader, whose model it loads, but got {type(reader).__name__}")
         texts = [f"{p.title}\n{p.text}" if p.title else p.text for p in context.passages]
         target, best = float(context.limit), None
         for _ in range(_TRIES):

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ctxshaper.data import Passage
 from ctxshaper.errors import InvalidInputError
-from ctxshaper.models.finding import ModelSource
 from ctxshaper.models.language_model import LanguageModel
 
 MARKER = "NO-RESPONSE"
@@ -32,6 +31,10 @@ _CHECKS = (
     ("Which metal is mined at Tarn Hill?", "At Tarn Hill miners dig for zinc; the pit employs 200 people."),
     ("Where was the painter Ilse Brandt born?", "Ilse Brandt, the painter, was born in Trieste and lived in Ghent."),
 )
+
+
+# What was measured, as long as the model lives.
+_CHECKED: WeakKeyDictionary[LanguageModel, InstructionCheck] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,17 +81,13 @@ class Abstention:
         self.model = LanguageModel.of(model)
 
     @property
-    def source(self) -> ModelSource:
-        """Where the model is."""
-        return self.model.source
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # What was measured stays behind with what was loaded.
-        return type(self), (self.model,)
-
-    @cached_property
     def check(self) -> InstructionCheck:
-        """Does the model abstain where it should? Measured once, on passages about made-up things."""
+        """Does the model abstain where it should? Measured once per model, on passages about made-up things."""
+        if self.model not in _CHECKED:
+            _CHECKED[self.model] = self._check()
+        return _CHECKED[self.model]
+
+    def _check(self) -> InstructionCheck:
         effects = np.array([self.distracting(question, [p for _, p in _CHECKS]) for question, _ in _CHECKS])
         own = np.eye(len(_CHECKS), dtype=bool)
         right = effects[own][:, None] > effects
