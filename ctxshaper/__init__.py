@@ -1,15 +1,29 @@
 """ctxshaper: shapes what a generator reads, between retrieval and generation.
 
-Importing this package imports neither torch nor transformers: what needs them is loaded when it is first named.
+Importing this package imports neither torch nor numpy: what needs them is loaded when it is first named. In the base
+install every public name can be imported; what needs an extra says which one when it is used.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ctxshaper.data import Budget, Context, Passage, Rendering, Span
-from ctxshaper.data.trace import Dropped, StageTrace, Trace
+from ctxshaper.data import (
+    Budget,
+    Context,
+    Decision,
+    Kept,
+    Message,
+    Passage,
+    Rendering,
+    SetAside,
+    Span,
+    StageTrace,
+    Trace,
+    Written,
+)
 from ctxshaper.errors import (
     CtxshaperError,
+    DeadlineError,
     GeneratorError,
     InvalidInputError,
     MissingDependencyError,
@@ -28,67 +42,94 @@ if TYPE_CHECKING:
         LocalGenerator,
         OpenAIGenerator,
     )
-    from ctxshaper.models.abstention import Abstention
     from ctxshaper.models.embedder import Embedder
+    from ctxshaper.models.language_model import LanguageModel
     from ctxshaper.pipelines import Pipeline, Recipe
-    from ctxshaper.reading.focal import FocalReader
+    from ctxshaper.reading.fake import FakeReader
     from ctxshaper.reading.profile import HeadProfile
     from ctxshaper.reading.reader import Reader
     from ctxshaper.reading.reading import Reading
-    from ctxshaper.stages import S2A, AttentionRAG, AttnRank, DistractionFilter, EvidenceFilter, GemFilter
+    from ctxshaper.stages import (
+        S2A,
+        AttentionRAG,
+        AttnRank,
+        DistractionFilter,
+        EvidenceFilter,
+        GemFilter,
+        Log,
+        Parts,
+        Run,
+        ScoringStage,
+        Stage,
+        Unit,
+        WritingStage,
+    )
     from ctxshaper.stages.position_profile import PositionProfile
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _LAZY = {
-    "Abstention": "ctxshaper.models.abstention",
     "AttentionRAG": "ctxshaper.stages",
     "AttnRank": "ctxshaper.stages",
     "DistractionFilter": "ctxshaper.stages",
     "Embedder": "ctxshaper.models.embedder",
     "EvidenceFilter": "ctxshaper.stages",
     "FakeGenerator": "ctxshaper.generators",
-    "FocalReader": "ctxshaper.reading.focal",
+    "FakeReader": "ctxshaper.reading.fake",
     "GemFilter": "ctxshaper.stages",
     "Generator": "ctxshaper.generators",
     "HeadProfile": "ctxshaper.reading.profile",
     "LangChainGenerator": "ctxshaper.generators",
+    "LanguageModel": "ctxshaper.models.language_model",
     "LlamaIndexGenerator": "ctxshaper.generators",
     "LocalGenerator": "ctxshaper.generators",
+    "Log": "ctxshaper.stages",
     "OpenAIGenerator": "ctxshaper.generators",
+    "Parts": "ctxshaper.stages",
     "Pipeline": "ctxshaper.pipelines",
     "PositionProfile": "ctxshaper.stages.position_profile",
     "Reader": "ctxshaper.reading.reader",
     "Reading": "ctxshaper.reading.reading",
     "Recipe": "ctxshaper.pipelines",
+    "Run": "ctxshaper.stages",
     "S2A": "ctxshaper.stages",
+    "ScoringStage": "ctxshaper.stages",
+    "Stage": "ctxshaper.stages",
+    "Unit": "ctxshaper.stages",
+    "WritingStage": "ctxshaper.stages",
 }
+_OF_READER = ("torch", "transformers", "tokenizers", "numpy")
 
 __all__ = [
     "S2A",
-    "Abstention",
     "AttentionRAG",
     "AttnRank",
     "Budget",
     "Context",
     "CtxshaperError",
+    "DeadlineError",
+    "Decision",
     "DistractionFilter",
-    "Dropped",
     "Embedder",
     "EvidenceFilter",
     "FakeGenerator",
-    "FocalReader",
+    "FakeReader",
     "GemFilter",
     "Generator",
     "GeneratorError",
     "HeadProfile",
     "InvalidInputError",
+    "Kept",
     "LangChainGenerator",
+    "LanguageModel",
     "LlamaIndexGenerator",
     "LocalGenerator",
+    "Log",
+    "Message",
     "MissingDependencyError",
     "ModelError",
     "OpenAIGenerator",
+    "Parts",
     "Passage",
     "Pipeline",
     "PositionProfile",
@@ -97,11 +138,18 @@ __all__ = [
     "Recipe",
     "RecipeError",
     "Rendering",
+    "Run",
+    "ScoringStage",
+    "SetAside",
     "Span",
+    "Stage",
     "StageError",
     "StageTrace",
     "Trace",
+    "Unit",
     "UnsupportedModelError",
+    "WritingStage",
+    "Written",
 ]
 
 
@@ -111,9 +159,19 @@ def __getattr__(name: str) -> Any:
     try:
         return getattr(import_module(_LAZY[name]), name)
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in ("torch", "transformers", "tokenizers", "numpy"):
+        missing = (error.name or "").partition(".")[0]
+        if missing not in _OF_READER:
             raise
-        raise MissingDependencyError(f"{name} needs {error.name}; pip install 'ctxshaper[reader]'") from error
+        return _stand_in(name, missing)
+
+
+def _stand_in(name: str, missing: str) -> type:
+    """A class that can be imported and named where an extra is missing, and says so when it is used."""
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise MissingDependencyError(f"{name} needs {missing}; pip install 'ctxshaper[reader]'")
+
+    return type(name, (), {"__new__": refuse, "__doc__": f"{name} needs pip install 'ctxshaper[reader]'."})
 
 
 def __dir__() -> list[str]:

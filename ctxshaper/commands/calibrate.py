@@ -46,7 +46,7 @@ def calibrate(
     from ctxshaper.calibration.heads import calibrate as search
     from ctxshaper.calibration.heads import case_of
     from ctxshaper.calibration.made_up import synthetic_questions
-    from ctxshaper.stages.selection import units_of
+    from ctxshaper.text.segments import sentences
 
     console = Console(stderr=True)
 
@@ -57,7 +57,7 @@ def calibrate(
     reader = HeadReader(model)
     cases = []
     for question in track(asked, "Reading", console=console):
-        units = [units_of(passage, "sentence") for passage in question.passages]
+        units = [[s for s in sentences(p.source) if p.source[s.start : s.end].strip()] for p in question.passages]
         cases.append(case_of(question, units, reader.read(question.query, question.passages, units)))
     found = search(cases, folds=folds, layers=layers, progress=bar)
     source: dict[str, Any] = {"data": data.name if data else "synthetic", "questions": len(asked), "folds": folds}

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ctxshaper.data import Passage
 from ctxshaper.errors import InvalidInputError, MissingDependencyError
 from ctxshaper.models.embedder import Embedder
-from ctxshaper.ranking.lexical import terms
+from ctxshaper.text.terms import terms
 
 Skew = Literal["standard", "sub", "proj"]
 Written = Literal["related", "hypothetical", "negation", "modal"]

@@ -14,7 +14,7 @@ import yaml
 
 from ctxshaper.data import Budget, Rendering
 from ctxshaper.errors import InvalidInputError, RecipeError
-from ctxshaper.stages import STAGES, Stage
+from ctxshaper.stages import Stage, stage_named, stage_names
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Recipe:
         entries = reader.mapping(root, "the recipe")
         reader.known(entries, {f.name for f in fields(cls)}, "the recipe")
         if "stages" not in entries or not isinstance(entries["stages"][1], yaml.SequenceNode):
-            raise RecipeError(f"{name}: a recipe needs `stages:`, a list of {', '.join(STAGES)}")
+            raise RecipeError(f"{name}: a recipe needs `stages:`, a list of {', '.join(stage_names())}")
         values: dict[str, Any] = {"stages": tuple(map(reader.stage, entries["stages"][1].value))}
         if "budget" in entries:
             node = entries["budget"][1]
@@ -160,20 +160,20 @@ class _Reader:
             if len(entries) != 1:
                 raise self.fail(node, f"a stage is one name with its options, but here are {', '.join(entries)}")
             ((name, (key, options)),) = entries.items()
-        if name not in STAGES:
-            close = difflib.get_close_matches(name, STAGES, 1)
+        names = stage_names()
+        if name not in names:
+            close = difflib.get_close_matches(name, names, 1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise self.fail(key, f"there is no stage {name!r}; there are {', '.join(sorted(STAGES))}{hint}")
+            raise self.fail(key, f"there is no stage {name!r:.80}; there are {', '.join(names)}{hint}")
         empty = options is None or (isinstance(options, yaml.ScalarNode) and options.value == "")
-        stage: Stage = self.build(STAGES[name], None if empty else options, name, key)
+        stage: Stage = self.build(stage_named(name), None if empty else options, name, key)
         return stage
 
     def build(self, cls: Any, node: yaml.Node | None, what: str, key: yaml.Node | None = None) -> Any:
-        """A dataclass from a mapping; fields that hold models are the pipeline's to fill, not the recipe's."""
+        """A dataclass from a mapping."""
         hints = get_type_hints(cls)
-        allowed = {f.name for f in fields(cls) if f.name not in getattr(cls, "needs", ())}
         entries = self.mapping(node, what) if node is not None else {}
-        self.known(entries, allowed, what)
+        self.known(entries, {f.name for f in fields(cls)}, what)
         values = {}
         for name, (_, value) in entries.items():
             values[name] = self.plain(value)

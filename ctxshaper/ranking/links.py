@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ctxshaper.ranking.lexical import terms
+from ctxshaper.text.terms import terms
 
 # "Sulli (singer)" is called Sulli by everybody else.
 _DISAMBIGUATION = re.compile(r"\s*\([^()]*\)\s*$")

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
-import numpy as np
-from numpy.typing import NDArray
+from ctxshaper.data import Context, merge_spans
+from ctxshaper.errors import GeneratorError, InvalidInputError
+from ctxshaper.stages.base import Steps, WritingStage
+from ctxshaper.stages.hint import GENERIC, Hint, Method, by_rule, hint_prompt, read_hint
+from ctxshaper.stages.run import Run
+from ctxshaper.stages.selection import Unit, by_passage, select, units_of
 
-from ctxshaper.data import Context, Span
-from ctxshaper.errors import InvalidInputError
-from ctxshaper.generators import Generator
-from ctxshaper.reading.focal import FocalReader
-from ctxshaper.reading.reader import Reader
-from ctxshaper.reading.reading import PassageReading
-from ctxshaper.stages.base import Log, Stage
-from ctxshaper.stages.hint import GENERIC, Hint, Way, hint_of
-from ctxshaper.stages.selection import Candidate, select, units_of
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ctxshaper.reading.reading import PassageReading
 
 # The paper's k of a chunk for LongBench; used where neither k nor a hard budget says how much to keep.
 _K = 12
@@ -25,7 +25,7 @@ _TRACED = 50
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttentionRAG(Stage):
+class AttentionRAG(WritingStage):
     """Keeps the sentences that the answer's next word looks at (Fang et al., arXiv 2503.10720, algorithm 1).
 
     The rule: the question is turned into a hint, an answer that is cut off right before its key word; the context is
@@ -49,20 +49,12 @@ class AttentionRAG(Stage):
         hint: who begins the answer: "rule" (no language model), "generator" (shown a few examples, as in the paper;
             the rule where it fails), or "generic" (the same words for every question).
         reading: "independent" (passage memories) or "chunks" (the paper's rule: slow, through all layers).
-        reader: reads; a pipeline's own if None.
-        generator: writes the hint; a pipeline's own if None.
-        focal: reads chunks; a pipeline's own if None.
     """
-
-    needs: ClassVar[tuple[str, ...]] = ("reader", "generator", "focal")
 
     k: int | None = None
     chunk: int = 300
-    hint: Way = "rule"
+    hint: Method = "rule"
     reading: Literal["independent", "chunks"] = "independent"
-    reader: Reader | None = None
-    generator: Generator | None = None
-    focal: FocalReader | None = None
 
     def __post_init__(self) -> None:
         if (self.k is not None and self.k < 1) or self.chunk < 1:
@@ -70,61 +62,60 @@ class AttentionRAG(Stage):
                 f"AttentionRAG needs k >= 1 and chunk >= 1 tokens, but got k={self.k}, chunk={self.chunk}; leave k out "
                 "to use the budget"
             )
-        if self.hint not in get_args(Way) or self.reading not in ("independent", "chunks"):
+        if self.hint not in get_args(Method) or self.reading not in ("independent", "chunks"):
             raise InvalidInputError(
                 "AttentionRAG takes hint generator, rule or generic and reading independent or chunks, but got "
                 f"{self.hint!r} and {self.reading!r}"
             )
 
-    def shape(self, context: Context, log: Log) -> Context:
+    def steps(self, context: Context, run: Run) -> Steps:
         """Apply the rule of the class."""
+        log = run.log
         k = _K if self.k is None and context.budget.adaptive else self.k
         if k is None and (context.limit is None or context.tokens <= context.limit):
             log.notes["fits_already"] = True
             return context
-        units = [units_of(passage, "sentence") for passage in context.passages]
-        if not any(units):
+        units = units_of(context, "sentence")
+        if not units:
             return context.with_passages(())
-        hint = self._hint(context.query)
+        if self.hint == "generator":
+            try:
+                (answer,) = yield [hint_prompt(context.query)]
+                hint = read_hint(context.query, answer)
+            except GeneratorError as error:
+                hint = by_rule(context.query, f"the generator failed: {error}")
+        else:
+            hint = Hint(GENERIC, "generic") if self.hint == "generic" else by_rule(context.query)
         log.notes["hint"] = asdict(hint)
         score = self._by_chunks if self.reading == "chunks" else self._by_memories
-        tokens, least = score(context, units, hint.text, k, log)
-        candidates = []
-        for index, (passage, spans, own) in enumerate(zip(context.passages, units, tokens, strict=True)):
-            for span, best in zip(spans, _best(own, spans), strict=True):
-                if best >= least:
-                    candidates.append(Candidate(index, span, float(best)))
-                else:
-                    gated = best == -np.inf
-                    reason = "its chunk is of no use" if gated else "holds none of the k most attended tokens"
-                    log.drop(passage, [span], reason, None if gated else float(best))
-        if not candidates:
+        tokens, least = score(context, units, hint.text, k, run)
+        best = _best(tokens, units)
+        chosen = [place for place, value in enumerate(best) if value >= least]
+        if not chosen:
             return context
-        log.notes["units"] = sum(map(len, units))
-        return select(context, candidates, log, context.limit)
-
-    def _hint(self, query: str) -> Hint:
-        if self.hint == "generic":
-            return Hint(GENERIC, "generic")
-        if self.hint == "rule":
-            return hint_of(query)
-        if self.generator is None:
-            from ctxshaper.generators import LocalGenerator
-
-            return hint_of(query, LocalGenerator())
-        return hint_of(query, self.generator)
+        for place, value in enumerate(best):
+            if value < least:
+                gated = value == float("-inf")
+                reason = "its chunk is of no use" if gated else "holds none of the k most attended tokens"
+                unit = units[place]
+                log.drop(context.passages[unit.passage], [unit.span], reason, None if gated else value)
+        log.notes["units"] = len(units)
+        return select(context, [units[i] for i in chosen], [best[i] for i in chosen], log, context.limit)
 
     def _by_memories(
-        self, context: Context, units: Sequence[Sequence[Span]], hint: str, k: int | None, log: Log
+        self, context: Context, units: Sequence[Unit], hint: str, k: int | None, run: Run
     ) -> tuple[list[PassageReading], float]:
         """Token scores from memories, and the score of the last token that is among the best."""
-        reading = (self.reader or Reader()).read(context.query, context.passages, hint=hint)
-        log.notes["reading"] = dict(reading.notes)
+        import numpy as np
+
+        from ctxshaper.reading.reading import PassageReading
+
+        reading = run.parts.reader.read(context.query, context.passages, hint=hint)
+        run.log.notes["reading"] = dict(reading.notes)
         weighted, inside = [], []
-        for read, spans in zip(reading.passages, units, strict=True):
+        for own, read in zip(_inside(reading.passages, units), reading.passages, strict=True):
             # Attention minus that of a content-free query may fall below 0.
             scores = np.maximum(read.scores, 0.0)
-            own = read.tokens_of(spans) >= 0
             weighted.append(PassageReading(read.offsets, scores * (scores[own].mean() if own.any() else 0)))
             inside.append(weighted[-1].scores[own])
         flat = np.sort(np.concatenate(inside))[::-1]
@@ -134,20 +125,26 @@ class AttentionRAG(Stage):
         return weighted, float(flat[min(k * chunks, len(flat)) - 1])
 
     def _by_chunks(
-        self, context: Context, units: Sequence[Sequence[Span]], hint: str, k: int | None, log: Log
+        self, context: Context, units: Sequence[Unit], hint: str, k: int | None, run: Run
     ) -> tuple[list[PassageReading], float]:
         """The same by the paper's rule, as minus a token's rank in its chunk.
 
         With k tokens of every chunk, for growing k, sentences enter in just this order; the attention, which is less
         than 1 when divided by more than the layers, decides between chunks.
         """
-        reading = (self.focal or FocalReader()).read(context.query, hint, context.passages, self.chunk)
-        fired = [focal.none for focal in reading.focal]
-        log.notes["gate"] = {"fired": sum(fired), "of": len(fired), "ignored": all(fired)}
-        log.notes["focal"] = [focal.token for focal in reading.focal[:_TRACED]]
+        import numpy as np
+
+        from ctxshaper.reading.focal import FocalReader
+        from ctxshaper.reading.reading import PassageReading
+
+        focal = FocalReader(run.parts.language_model)
+        reading = focal.read(context.query, hint, context.passages, self.chunk)
+        fired = [word.none for word in reading.focal]
+        run.log.notes["gate"] = {"fired": sum(fired), "of": len(fired), "ignored": all(fired)}
+        run.log.notes["focal"] = [word.token for word in reading.focal[:_TRACED]]
         scores = np.concatenate([read.scores for read in reading.passages])
         chunks = np.concatenate(reading.chunks)
-        inside = np.concatenate([r.tokens_of(u) >= 0 for r, u in zip(reading.passages, units, strict=True)])
+        inside = np.concatenate(_inside(reading.passages, units))
         places = np.full(len(scores), -np.inf)
         for number, useless in enumerate(fired):
             own = np.flatnonzero((chunks == number) & inside)
@@ -160,9 +157,27 @@ class AttentionRAG(Stage):
         return ranked, float(1 - (k or len(scores)))
 
 
-def _best(reading: PassageReading, spans: Sequence[Span]) -> NDArray[np.float64]:
-    """[len(spans)] the highest score of each span's tokens; minus infinity where it has none."""
-    index = reading.tokens_of(spans)
-    best = np.full(len(spans), -np.inf)
-    np.maximum.at(best, index[index >= 0], reading.scores[index >= 0].astype(np.float64))
-    return best
+def _inside(readings: Sequence[PassageReading], units: Sequence[Unit]) -> list[NDArray[np.bool_]]:
+    """By passage, [n] which of its tokens belong to any of its units."""
+    places = by_passage(units)
+    return [
+        read.tokens_of(merge_spans(units[place].span for place in places.get(index, ()))) >= 0
+        for index, read in enumerate(readings)
+    ]
+
+
+def _best(readings: Sequence[PassageReading], units: Sequence[Unit]) -> list[float]:
+    """The highest score of each unit's tokens; minus infinity where it has none."""
+    import numpy as np
+
+    best = np.full(len(units), -np.inf)
+    for passage, places in by_passage(units).items():
+        read = readings[passage]
+        # Units of the source are disjoint; the support of written pieces may overlap, and is asked one by one.
+        written = any(units[place].written is not None for place in places)
+        for group in [[place] for place in places] if written else [places]:
+            index = read.tokens_of([units[place].span for place in group])
+            own = np.array(group)[index[index >= 0]]
+            np.maximum.at(best, own, read.scores[index >= 0].astype(np.float64))
+    values: list[float] = best.tolist()
+    return values

@@ -10,8 +10,9 @@ from typing import Literal
 
 from ctxshaper.data import Context, Passage
 from ctxshaper.errors import InvalidInputError
-from ctxshaper.stages.base import Log, Stage
+from ctxshaper.stages.base import Stage
 from ctxshaper.stages.position_profile import PositionProfile, order_of
+from ctxshaper.stages.run import Run
 
 Preset = Literal["keep", "edges", "best_last"]
 
@@ -56,9 +57,9 @@ class AttnRank(Stage):
     def _loaded(self) -> PositionProfile | None:
         return PositionProfile.load(self.profile) if isinstance(self.profile, (str, Path)) else self.profile
 
-    def shape(self, context: Context, log: Log) -> Context:
+    def shape(self, context: Context, run: Run) -> Context:
         """Apply the rule of the class."""
-        passages, profile = context.passages, self._loaded
+        passages, profile, log = context.passages, self._loaded, run.log
         if profile is None:
             log.notes["order"] = self.preset
             return context.with_passages(arrange(passages, PRESETS[self.preset](len(passages))))

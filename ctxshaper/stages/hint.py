@@ -6,11 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from ctxshaper.errors import GeneratorError
-from ctxshaper.generators import Generator
-from ctxshaper.ranking.lexical import terms
+from ctxshaper.text.terms import terms
 
-Way = Literal["generator", "rule", "generic"]
+Method = Literal["generator", "rule", "generic"]
 
 # For yes/no questions and for requests that no answer of one word completes.
 GENERIC = "The keyword that matters most here is"
@@ -62,41 +60,32 @@ class Hint:
 
     Attributes:
         text: ends right before the word that would answer.
-        way: what made it.
+        method: what made it.
         problem: why the generator's own was not taken; empty if it was, or was not asked.
     """
 
     text: str
-    way: Way
+    method: Method
     problem: str = ""
 
 
-def hint_of(query: str, generator: Generator | None = None) -> Hint:
-    """The beginning of the answer to a question: an answer that is cut off right before its key word.
+def hint_prompt(query: str) -> str:
+    """What a language model is asked in order to begin the answer: the task, a few examples, the question."""
+    return _TASK + " ".join(query.split()) + "\nBeginning:"
+
+
+def read_hint(query: str, answer: str) -> Hint:
+    """The hint that a language model's answer to `hint_prompt` gives; that of the rule where it gives nothing usable.
 
     Args:
         query: the user's question or request.
-        generator: writes it, shown a few examples; without one, or where it gives nothing usable, a rule does.
-
-    Returns:
-        A hint that is never empty. By rule, English questions for a person, a thing, a time, a place or a number are
-        turned into a beginning; everything else takes the generic one.
+        answer: any text.
     """
-    if generator is None:
-        return by_rule(query)
-    try:
-        answer = generator.generate(_TASK + " ".join(query.split()) + "\nBeginning:")
-    except GeneratorError as error:
-        problem = f"the generator failed: {error}"
-    else:
-        line = _first_line(answer)
-        if _NO_FORMAT.casefold() in line.casefold():
-            return Hint(GENERIC, "generic")
-        problem = _unusable(line, query)
-        if not problem:
-            return Hint(line, "generator")
-    ruled = by_rule(query)
-    return Hint(ruled.text, ruled.way, problem)
+    line = _first_line(answer)
+    if _NO_FORMAT.casefold() in line.casefold():
+        return Hint(GENERIC, "generic")
+    problem = _unusable(line, query)
+    return by_rule(query, problem) if problem else Hint(line, "generator")
 
 
 def _first_line(answer: str) -> str:
@@ -121,8 +110,16 @@ def _unusable(line: str, query: str) -> str:
     return ""
 
 
-def by_rule(query: str) -> Hint:
-    """The hint without a language model; see `hint_of`."""
+def by_rule(query: str, problem: str = "") -> Hint:
+    """The beginning of an answer without a language model; never empty.
+
+    English questions for a person, a thing, a time, a place or a number are turned into a beginning; everything else
+    takes the generic one.
+
+    Args:
+        query: the user's question or request.
+        problem: why a language model's hint is not taken, if one was asked.
+    """
     text = " ".join(query.split())
     # Of several sentences the one that asks counts.
     asking = [s.strip() for s in re.findall(r"[^.!?]*\?", text)]
@@ -130,7 +127,7 @@ def by_rule(query: str) -> Hint:
     first = _ASKS_FIRST.match(text)
     begun = _begin(first[1].lower(), first[2].split()) if first else _cut(text)
     begun = " ".join(begun.split()).rstrip(" ,;:")
-    return Hint(begun[0].upper() + begun[1:], "rule") if begun else Hint(GENERIC, "generic")
+    return Hint(begun[0].upper() + begun[1:], "rule", problem) if begun else Hint(GENERIC, "generic", problem)
 
 
 def _cut(text: str) -> str:

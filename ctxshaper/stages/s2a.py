@@ -5,15 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
-from ctxshaper.data import Context, Passage, Span, merge_spans
+from ctxshaper.data import Context, Passage, Span, Written, gaps, merge_spans
 from ctxshaper.errors import GeneratorError, InvalidInputError
-from ctxshaper.generators import Generator, LocalGenerator
-from ctxshaper.models.embedder import Embedder
 from ctxshaper.stages.answers import join, parse, unusable, written
-from ctxshaper.stages.base import Log, Stage, gaps
+from ctxshaper.stages.base import Steps, WritingStage
+from ctxshaper.stages.parts import Parts
+from ctxshaper.stages.run import Log, Run
 from ctxshaper.stages.support import Source, Verdict, numbers
+
+if TYPE_CHECKING:
+    from ctxshaper.generators import Generator
+    from ctxshaper.models.embedder import Embedder
 
 Variant = Literal["separated", "single", "keep_original", "not_instructed", "relevance"]
 
@@ -68,12 +72,12 @@ class _Group:
 
     parts: dict[int, list[Span]] = field(default_factory=dict)
     tokens: int = 0
-    written: dict[int, list[tuple[str, tuple[Span, ...]]]] = field(default_factory=dict)
+    written: dict[int, list[Written]] = field(default_factory=dict)
     problem: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
-class S2A(Stage):
+class S2A(WritingStage):
     """Lets a language model rewrite the context so that it holds only what helps (Weston and Sukhbaatar, section 2.2).
 
     The rule: x' = LM(rewrite x), then answer from x' alone. The rewrite asks for two fields, the unbiased context and
@@ -92,17 +96,13 @@ class S2A(Stage):
         min_support: the least share of an answer's sentences that must be supported for any of it to be used.
         wording: what the model is told in place of `task`, for another language or model; it must ask for what `task`
             asks for, two fields CONTEXT and QUESTION, or one text. Texts and question follow behind it.
-        embedder: where given, a sentence close to its source by embedding may be worded more freely.
-        generator: writes; a pipeline's own if None.
+        embedding: whether a sentence that is close to its source by embedding may be worded more freely.
     """
-
-    needs: ClassVar[tuple[str, ...]] = ("generator",)
 
     variant: Variant = "separated"
     min_support: float = 0.5
     wording: str = ""
-    embedder: Embedder | None = None
-    generator: Generator | None = None
+    embedding: bool = False
 
     def __post_init__(self) -> None:
         if self.variant not in get_args(Variant):
@@ -110,32 +110,38 @@ class S2A(Stage):
         if not 0 < self.min_support <= 1:
             raise InvalidInputError(f"min_support must lie above 0 and at most 1, but got {self.min_support}")
 
-    def shape(self, context: Context, log: Log) -> Context:
+    def steps(self, context: Context, run: Run) -> Steps:
         """Apply the rule of the class."""
         if not context.passages:
             return context
-        generator = self.generator or LocalGenerator()
-        groups = self._groups(context, generator, log)
-        answers = generator.generate_batch([self._prompt(context, group) for group in groups])
+        log = run.log
+        embedder = run.parts.embedder if self.embedding else None
+        groups = self._groups(context, run.parts.generator, log)
+        answers = yield [self._prompt(context, group) for group in groups]
         for group, answer in zip(groups, answers, strict=True):
-            self._fill(group, context, answer, log)
-        kept = any(group.written for group in groups)
+            self._fill(group, context, answer, log, embedder)
+        rewritten: dict[int, list[Written]] = {}
+        for group in groups:
+            for index, pieces in group.written.items():
+                rewritten.setdefault(index, []).extend(pieces)
         stuck = {i for g in groups if g.problem for i in g.parts}
         asked = {i for g in groups for i in g.parts}
         shaped: list[Passage] = []
         for index, passage in enumerate(context.passages):
-            kept_of = [w for g in groups for w in g.written.get(index, ())]
-            if index in stuck or index not in asked or not kept:
+            if index in stuck or index not in asked or not rewritten:
                 shaped.append(passage)
-            elif kept_of:
-                support = merge_spans(s for _, spans in kept_of for s in spans)
+            elif index in rewritten:
+                pieces = rewritten[index]
+                support = merge_spans(span for piece in pieces for span in piece.support)
+                for span in support:
+                    log.decide(passage, span, kept=True, reason="supports what the language model wrote")
                 log.drop(passage, gaps(passage.spans, support), "left out by the language model")
-                shaped.append(passage.rewrite(join([text for text, _ in kept_of]), support))
+                shaped.append(passage.rewrite(pieces))
             else:
                 log.drop(passage, passage.spans, "nothing of it was kept by the language model")
         problems = [g.problem for g in groups if g.problem]
         log.notes.update(groups=len(groups), generated=sum(p.generated for p in shaped))
-        if problems or not kept:
+        if problems or not rewritten:
             log.notes["originals_stay"] = problems or ["the language model found nothing useful in any passage"]
         if instruction := self._instruction:
             log.notes["instruction"] = instruction
@@ -148,19 +154,20 @@ class S2A(Stage):
 
         Args:
             message: the user's words.
-            generator: outranks the stage's own.
+            generator: writes; the embedded model if None.
 
         Raises:
             InvalidInputError: the message is empty.
             GeneratorError: the model gave no answer, or the message is too long for it.
         """
-        generator = generator or self.generator or LocalGenerator()
-        return self.read_query(message, generator.generate(self.query_prompt(message, generator)))
+        parts = Parts(generator=generator)
+        return self.read_query(message, parts.generator.generate(self.query_prompt(message, parts.generator)), parts)
 
     async def ashape_query(self, message: str, generator: Generator | None = None) -> ShapedQuery:
         """The same without blocking the event loop."""
-        generator = generator or self.generator or LocalGenerator()
-        return self.read_query(message, await generator.agenerate(self.query_prompt(message, generator)))
+        parts = Parts(generator=generator)
+        answer = await parts.generator.agenerate(self.query_prompt(message, parts.generator))
+        return self.read_query(message, answer, parts)
 
     def query_prompt(self, message: str, generator: Generator) -> str:
         """The prompt that `shape_query` sends."""
@@ -175,8 +182,9 @@ class S2A(Stage):
             )
         return prompt
 
-    def read_query(self, message: str, answer: str) -> ShapedQuery:
+    def read_query(self, message: str, answer: str, parts: Parts | None = None) -> ShapedQuery:
         """Turn the model's answer to `query_prompt` into a shaped query; whatever it says, this does not raise."""
+        embedder = (parts or Parts()).embedder if self.embedding else None
         parsed = parse(answer)
         if problem := unusable(parsed, answer, len(message)):
             return ShapedQuery(message, reason=problem)
@@ -184,7 +192,7 @@ class S2A(Stage):
         asked = [s for s in whole.sentences if re.search("[?？؟]", message[s.start : s.end])] or [whole.sentences[-1]]
         # The question is no evidence: its words beside an opinion's would make a statement of both.
         stated = Source(message, gaps([Span(0, len(message))], merge_spans(asked)))
-        checked = [(t, stated.check(t, self.embedder)) for t in written(parsed)]
+        checked = [(t, stated.check(t, embedder)) for t in written(parsed)]
         question_source = Source(message, asked)
         checked = [(t, v) for t, v in checked if v.spans or not question_source.check(t).spans]
         kept = [(t, v) for t, v in checked if v.spans]
@@ -194,7 +202,7 @@ class S2A(Stage):
         if not kept and len(whole.sentences) - len(asked) > _PLAIN_MESSAGE:
             return ShapedQuery(message, reason="no context is left of a message with several sentences")
         context = join([t for t, _ in _in_order(kept)])
-        question, asking = parsed.question, question_source.check(parsed.question, self.embedder).spans
+        question, asking = parsed.question, question_source.check(parsed.question, embedder).spans
         own_words = "".join(message[s.start : s.end] for s in asked).strip()
         if not asking or not numbers(own_words) <= numbers(question + " " + context):
             # The model lost the question, or facts that stand in it: the user's own words stay.
@@ -262,7 +270,7 @@ class S2A(Stage):
             log.notes["too_long_to_rewrite"] = too_long
         return [g for g in groups if g.parts]
 
-    def _fill(self, group: _Group, context: Context, text: str, log: Log) -> None:
+    def _fill(self, group: _Group, context: Context, text: str, log: Log, embedder: Embedder | None) -> None:
         """Check an answer sentence by sentence and note what it gives each passage of its group."""
         answer = parse(text)
         size = sum(len(_part(context.passages[i], spans)) for i, spans in group.parts.items())
@@ -274,14 +282,14 @@ class S2A(Stage):
             for i, spans in group.parts.items()
         }
         asked = Source(context.query)
-        if answer.question and asked.check(answer.question, self.embedder).spans:
+        if answer.question and asked.check(answer.question, embedder).spans:
             log.notes["question"] = answer.question
         found: dict[int, list[tuple[str, Verdict]]] = {}
         supported = total = 0
         for sentence in written(answer):
             if asked.check(sentence).spans and sentence.rstrip(' *"”')[-1:] in "?？؟":
                 continue  # the question, restated where the context was asked for
-            verdicts = {i: source.check(sentence, self.embedder) for i, source in sources.items()}
+            verdicts = {i: source.check(sentence, embedder) for i, source in sources.items()}
             best = max(verdicts, key=lambda i: (bool(verdicts[i].spans), verdicts[i].coverage))
             total += 1
             if verdicts[best].spans:
@@ -292,7 +300,7 @@ class S2A(Stage):
         if total and supported < self.min_support * total:
             group.problem = f"{supported} of {total} sentences written are supported"
             return
-        group.written = {i: [(t, v.spans) for t, v in _in_order(kept)] for i, kept in found.items()}
+        group.written = {i: [Written(t, v.spans) for t, v in _in_order(kept)] for i, kept in found.items()}
 
 
 def _part(passage: Passage, spans: Sequence[Span]) -> str:

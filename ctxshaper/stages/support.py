@@ -8,10 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from ctxshaper.data import Span, merge_spans
-from ctxshaper.models.embedder import Embedder
 from ctxshaper.text.segments import sentences
+
+if TYPE_CHECKING:
+    from ctxshaper.models.embedder import Embedder
 
 # Words with their apostrophes, numbers with their points and commas, characters of scripts without spaces.
 _TOKEN = re.compile(

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Literal
 
 from ctxshaper.data import Context, Passage
 from ctxshaper.errors import InvalidInputError, ModelError
-from ctxshaper.models.abstention import Abstention
-from ctxshaper.reading.reader import Reader
-from ctxshaper.stages.base import Log, Stage
+from ctxshaper.stages.base import Stage
+from ctxshaper.stages.run import Log, Run
+
+if TYPE_CHECKING:
+    from ctxshaper.models.abstention import Abstention
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,19 +37,13 @@ class DistractionFilter(Stage):
         action: "drop", or "demote" to the end, behind all others.
         when_ignored: what to do when the model ignores the instruction: "pass" warns and changes nothing, "raise"
             refuses, "use" warns and goes by its DE all the same (which leaves relevance to decide).
-        reader: gives relevance; a pipeline's own if None.
-        abstention: gives DE; a pipeline's own if None.
     """
-
-    needs: ClassVar[tuple[str, ...]] = ("reader", "abstention")
 
     effect: float = 0.8
     relevance: float = 0.1
     keep: int = 3
     action: Literal["drop", "demote"] = "drop"
     when_ignored: Literal["pass", "raise", "use"] = "pass"
-    reader: Reader | None = None
-    abstention: Abstention | None = None
 
     def __post_init__(self) -> None:
         if not (0 <= self.effect <= 1 and 0 <= self.relevance <= 1):
@@ -66,20 +58,22 @@ class DistractionFilter(Stage):
                 f"but got {self.action!r} and {self.when_ignored!r}"
             )
 
-    def shape(self, context: Context, log: Log) -> Context:
+    def shape(self, context: Context, run: Run) -> Context:
         """Apply the rule of the class."""
-        passages = context.passages
+        from ctxshaper.models.abstention import Abstention
+
+        passages, log = context.passages, run.log
         if len(passages) <= self.keep:
             log.notes["guard"] = f"{len(passages)} passages, and {self.keep} are kept anyway: nothing was measured"
             return context
-        abstention = self.abstention or Abstention()
+        abstention = Abstention(run.parts.language_model)
         if self._ignored(abstention, log) and self.when_ignored == "pass":
             return context
-        relevance = self._relevance(context.query, passages)
+        relevance = _relevance(context.query, passages, run)
         # A share of the best passage's relevance says little where one passage stands out: being among the better half
         # says the rest.
         guard = max(self.keep, len(passages) // 2)
-        guarded = set(np.argsort(-relevance, kind="stable")[:guard].tolist())
+        guarded = set(sorted(range(len(passages)), key=lambda i: -relevance[i])[:guard])
         suspects = [i for i in range(len(passages)) if i not in guarded and relevance[i] < self.relevance]
         effects = dict(
             zip(suspects, abstention.distracting(context.query, [passages[i] for i in suspects]).tolist(), strict=True)
@@ -88,7 +82,7 @@ class DistractionFilter(Stage):
         log.notes["passages"] = [
             {
                 "rank": passage.rank,
-                "relevance": float(relevance[i]),
+                "relevance": relevance[i],
                 "distracting_effect": effects.get(i),
                 "guarded": i in guarded,
                 "misleads": i in misleading,
@@ -108,24 +102,23 @@ class DistractionFilter(Stage):
         if check.follows:
             return False
         message = (
-            f"{abstention.source.name} ignores the instruction to abstain (mean distracting effect "
+            f"{abstention.name} ignores the instruction to abstain (mean distracting effect "
             f"{check.unrelated:.2f} on unrelated passages, where 0 is right), so its distracting effect says nothing"
         )
         if self.when_ignored == "raise":
-            raise ModelError(f"{message}; pass Abstention(model=...) with a larger instruction-tuned model")
+            raise ModelError(f"{message}; pass language_model=LanguageModel(...) with a larger instruction-tuned model")
         outcome = "nothing is dropped" if self.when_ignored == "pass" else "relevance alone decides"
         log.notes["ignored"] = f"{message}; {outcome}"
-        warnings.warn(f"{message}; {outcome}. Pass Abstention(model=...) with a larger model", stacklevel=4)
+        log.warnings.append(f"{message}; {outcome}. Pass language_model=LanguageModel(...) with a larger model")
         return True
 
-    def _relevance(self, query: str, passages: Sequence[Passage]) -> NDArray[np.float64]:
-        """[number of passages] mean attention per kept token, as a share of the most relevant passage's."""
-        reading = (self.reader or Reader()).read(query, passages)
-        scores = np.zeros(len(passages))
-        for index, (passage, read) in enumerate(zip(passages, reading.passages, strict=True)):
-            sizes = read.span_tokens(passage.spans)
-            scores[index] = (read.span_scores(passage.spans) * sizes).sum() / max(1, int(sizes.sum()))
+
+def _relevance(query: str, passages: Sequence[Passage], run: Run) -> list[float]:
+    """Of each passage the mean attention per kept token, as a share of the most relevant passage's."""
+    scores = []
+    for passage, read in zip(passages, run.read(query, passages).passages, strict=True):
+        sizes = read.span_tokens(passage.spans)
         # Attention minus that of a content-free query may fall below 0.
-        scores = np.maximum(scores, 0.0)
-        best = scores.max()
-        return scores / best if best > 0 else np.ones(len(passages))
+        scores.append(max(0.0, float((read.span_scores(passage.spans) * sizes).sum() / max(1, int(sizes.sum())))))
+    best = max(scores)
+    return [score / best if best > 0 else 1.0 for score in scores]
