@@ -61,7 +61,7 @@ def calibrate(
         cases.append(case_of(question, units, reader.read(question.query, question.passages, units)))
     found = search(cases, folds=folds, layers=layers, progress=bar)
     source: dict[str, Any] = {"data": data.name if data else "synthetic", "questions": len(asked), "folds": folds}
-    if data:
+    if data and data.is_file():
         source["sha256"] = hashlib.sha256(data.read_bytes()).hexdigest()
     if date:
         source["date"] = date

@@ -44,7 +44,6 @@ def doctor() -> None:
     console = Console()
     lacking = missing("reader")
     if lacking:
-        # The base install is whole without them: nothing failed that should work.
         table.add_row("self-test", "not run: reading needs packages that are not installed")
         show(console, "ctxshaper doctor", table)
         console.print(f"not installed: {', '.join(lacking)}; {install_line('reader')}", soft_wrap=True, markup=False)

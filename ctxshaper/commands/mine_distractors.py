@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import track
 
 from ctxshaper.data import Passage
+from ctxshaper.data.files import passage_from_json
 from ctxshaper.data.json import json_values
 from ctxshaper.errors import InvalidInputError
 
@@ -33,8 +34,8 @@ def mine_distractors(
 ) -> None:
     """Mine hard distractors: passages near a question that do not answer it."""
     # Files are looked at first: what follows takes seconds to import.
-    asked = [(_question(e), _answers(e, questions)) for e in _entries(questions, ("question", "query"), ("answers",))]
-    texts = _entries(corpus, ("text",)) if corpus is not None else []
+    asked = _questions(questions)
+    texts = _corpus(corpus) if corpus is not None else []
     if corpus is None and generator is None:
         raise InvalidInputError("nothing to mine from: pass --corpus to retrieve, --generator to write, or both")
     from ctxshaper.evaluation.mining import WAYS, CorpusIndex, MinedFile, retrieved, written
@@ -49,12 +50,7 @@ def mine_distractors(
         console.print(f"{len(asked) - len(left)} of {len(asked)} questions are already in {out}")
     index = None
     if corpus is not None and left:
-        index = CorpusIndex(
-            [
-                Passage(str(e["text"]), id=None if e.get("id") is None else str(e["id"]), metadata=_title(e))
-                for e in texts
-            ]
-        )
+        index = CorpusIndex(texts)
     reader = Reader() if rerank else None
     writer = LocalGenerator(generator) if generator and left else None
     total = 0
@@ -70,29 +66,30 @@ def mine_distractors(
     console.print(f"{total} distractors for {len(left)} questions written to {out}")
 
 
-def _title(entry: dict[str, Any]) -> dict[str, Any]:
-    return {"title": entry["title"]} if entry.get("title") else {}
+def _corpus(path: Path) -> list[Passage]:
+    if not path.is_file():
+        raise InvalidInputError(f"there is no file {str(path)!r}")
+    return [passage_from_json(entry, where) for where, entry in json_values(path)]
 
 
-def _answers(entry: dict[str, Any], path: Path) -> tuple[str, ...]:
-    answers = entry["answers"]
+def _answers(answers: Any, where: str) -> tuple[str, ...]:
     if not isinstance(answers, list) or not answers or not all(isinstance(a, str) for a in answers):
-        raise InvalidInputError(f"{path}: answers must be a list of texts, but one question has {answers!r:.80}")
+        raise InvalidInputError(f"{where}: answers must be a list of texts, but got {answers!r:.80}")
     return tuple(answers)
 
 
-def _question(entry: dict[str, Any]) -> str:
-    return str(entry["question"] if "question" in entry else entry["query"])
-
-
-def _entries(path: Path, *needed: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Entries of a JSON or JSON-lines file that hold of each group of names at least one."""
+def _questions(path: Path) -> list[tuple[str, tuple[str, ...]]]:
+    """Questions and their answers."""
     if not path.is_file():
         raise InvalidInputError(f"there is no file {str(path)!r}")
     found = []
     for where, entry in json_values(path):
-        lacking = [group for group in needed if not isinstance(entry, dict) or not any(n in entry for n in group)]
+        if not isinstance(entry, dict):
+            raise InvalidInputError(f"{where}: a question must be a JSON object, but got {entry!r:.60}")
+        question = entry.get("question", entry.get("query"))
+        lacking = ["question or query"] if question is None else []
+        lacking += ["answers"] if "answers" not in entry else []
         if lacking:
-            raise InvalidInputError(f"{where}: no {' and '.join(' or '.join(group) for group in lacking)}")
-        found.append(entry)
+            raise InvalidInputError(f"{where}: no {' and '.join(lacking)}")
+        found.append((str(question), _answers(entry["answers"], where)))
     return found

@@ -27,7 +27,7 @@ def _warn(message: str) -> None:
     warnings.warn(message, stacklevel=2)
 
 
-def iter_passages(paths: Iterable[str | Path], warn: Warn = _warn) -> Iterator[Passage]:
+def iter_passages(paths: str | Path | Iterable[str | Path], warn: Warn = _warn) -> Iterator[Passage]:
     """Passages from files, folders and standard input, one at a time.
 
     Of a .jsonl or .ndjson file each line is a passage, of a .json file that is a list of strings or of objects with
@@ -38,14 +38,14 @@ def iter_passages(paths: Iterable[str | Path], warn: Warn = _warn) -> Iterator[P
     file is read once, however often it is named. JSON lines of any length are read in the memory of one line.
 
     Args:
-        paths: files and folders; `-` is standard input.
+        paths: one or more files and folders; `-` is standard input.
         warn: told, in one sentence each, what is left out of a folder and which file is not UTF-8.
 
     Raises:
         InvalidInputError: at once, a path that does not exist; while reading, a file that is no text, a line that is
             no passage, or a folder without any text.
     """
-    places = [str(path) for path in paths]
+    places = [str(path) for path in ([paths] if isinstance(paths, (str, Path)) else paths)]
     for place in places:
         if place != _STDIN and not Path(place).exists():
             raise InvalidInputError(f"there is no file or folder {place!r}")
