@@ -11,6 +11,7 @@ from ctxshaper.reading.store.opening import UnavailableError, set_aside, structu
 from ctxshaper.reading.store.records import About, Place
 from ctxshaper.reading.store.report import NamespaceStat, StoreCheck, StoreStat
 from ctxshaper.reading.store.tables import Tables
+from ctxshaper.reading.store.writing import drop
 
 
 def stat(shared: Environment) -> StoreStat:
@@ -26,10 +27,8 @@ def stat(shared: Environment) -> StoreStat:
             blocks[about.namespace].append(about)
         return [_summed(tables, namespace, abouts) for namespace, abouts in blocks.items()]
 
-    spaces = sorted(shared.run(read), key=lambda space: -space.bytes)
-    return StoreStat(
-        shared.folder, shared.bound, shared.file_bytes(), tuple(spaces), tuple(set_aside(shared.folder))
-    )
+    spaces = sorted(shared.run(read), key=lambda space: -space.size)
+    return StoreStat(shared.folder, shared.bound, shared.file_bytes(), tuple(spaces), tuple(set_aside(shared.folder)))
 
 
 def _summed(tables: Tables, namespace: bytes, abouts: list[About]) -> NamespaceStat:
@@ -38,7 +37,7 @@ def _summed(tables: Tables, namespace: bytes, abouts: list[About]) -> NamespaceS
         kind,
         fingerprint,
         entries=sum(about.records for about in abouts),
-        bytes=sum(about.bytes for about in abouts),
+        size=sum(about.size for about in abouts),
         last_used=max(about.used for about in abouts) / 1e9,
     )
 
@@ -68,7 +67,7 @@ def verify(shared: Environment, *, repair: bool) -> StoreCheck:
         if repair and problems:
             shared.reopen(suspect=True)
         if repair and damaged:
-            shared.run(lambda tables: [tables.drop(*record) for record in damaged.items()], write=True)
+            drop(shared, damaged)
     except (UnavailableError, lmdb.Error) as error:
         problems = [*problems, str(error)]
         return StoreCheck(0, 0, tuple(problems), repaired=False)

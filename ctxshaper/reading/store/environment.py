@@ -26,6 +26,10 @@ class _StaleError(Exception):
     """The environment is closed, or its file was replaced."""
 
 
+class _UntrustedError(Exception):
+    """Nobody has checked the file yet, and it is to be written."""
+
+
 class Environment:
     """A store's LMDB environment, shared by all who open the store in this process.
 
@@ -69,6 +73,8 @@ class Environment:
                 return self._once(work, write)
             except _StaleError:
                 self.reopen()
+            except _UntrustedError:
+                self._check()
             except lmdb.MapResizedError:
                 with self._gate.alone():
                     if self._handle is not None:
@@ -94,6 +100,8 @@ class Environment:
             handle = self._handle
             if handle is None or not handle.current():
                 raise _StaleError
+            if write and handle.trust is None:
+                raise _UntrustedError
             with handle.env.begin(write=write, buffers=True) as txn:
                 # While this waited for its turn to write, another process may have replaced the file.
                 if write and not handle.current():
@@ -125,6 +133,18 @@ class Environment:
             if handle.writable and handle.env.info()["map_size"] > max(self.bound, handle.size):
                 # The map is what bounds the file.
                 handle.env.set_mapsize(max(self.bound, handle.size))
+
+    def _check(self) -> None:
+        with self._gate.alone():
+            try:
+                if self._handle is not None:
+                    self._handle.make_trusted()
+                return
+            except OSError as error:
+                raise UnavailableError(f"the store in {self.folder} cannot be written: {error}") from error
+            except (DamageError, lmdb.Error):
+                pass
+        self.reopen(suspect=True)
 
     def _seen(self) -> tuple[int, int, int]:
         try:
@@ -185,7 +205,7 @@ class Environment:
 
     def _shut(self) -> None:
         if self._handle is not None:
-            self._handle.env.close()
+            self._handle.close()
             self._handle = None
 
     def before_fork(self) -> None:
@@ -200,7 +220,9 @@ class Environment:
         """Let go of the parent's environment; the next use opens the child's own."""
         self._gate = Gate()
         self.used = set()
-        self._shut()
+        if self._handle is not None:
+            self._handle.close_in_child()
+            self._handle = None
 
     def __repr__(self) -> str:
         return f"Environment({os.fspath(self.folder)!r})"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ctxshaper.data import deadline
 from ctxshaper.errors import InvalidInputError, MissingDependencyError
@@ -15,7 +15,10 @@ from ctxshaper.reading.store.report import StoreCheck, StoreStat
 
 if TYPE_CHECKING:
     from ctxshaper.reading.store.environment import Environment
-    from ctxshaper.reading.store.tables import Place, Tables
+    from ctxshaper.reading.store.records import Place
+    from ctxshaper.reading.store.tables import Tables
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -106,7 +109,8 @@ class KeyStore:
                     used.add(place.block)
             return found
 
-        found = self._softly(lambda: shared.run(read), {}, "could not be read")
+        nothing: dict[bytes, bytes] = {}
+        found = self._softly(lambda: shared.run(read), nothing, "could not be read")
         shared.used |= used
         if damaged:
             self._drop(shared, damaged)
@@ -209,16 +213,14 @@ class KeyStore:
         return self._shared
 
     def _drop(self, shared: Environment, damaged: dict[bytes, Place]) -> None:
+        from ctxshaper.reading.store.writing import drop
+
         self.damaged += len(damaged)
         self._say("damaged", "holds damaged records: they are dropped and their passages are read anew")
         if not self.read_only and shared.writable:
-            self._softly(
-                lambda: shared.run(lambda tables: [tables.drop(*record) for record in damaged.items()], write=True),
-                [],
-                "could not drop damaged records",
-            )
+            self._softly(lambda: drop(shared, damaged), None, "could not drop damaged records")
 
-    def _softly(self, work: Any, otherwise: Any, failed: str) -> Any:
+    def _softly(self, work: Callable[[], T], otherwise: T, failed: str) -> T:
         import lmdb
 
         from ctxshaper.reading.store.opening import UnavailableError

@@ -1,6 +1,6 @@
 """Opening a store's file: judged first, and set aside where it is damaged.
 
-LMDB maps its file into memory and trusts it. The liblmdb inside py-lmdb's wheels is hardened: a page that makes no
+LMDB maps its file into memory and believes it. The liblmdb inside py-lmdb's wheels is hardened: a page that makes no
 sense is an error, not a crash. What it does not see is a file that ends before the pages it names (reading them is a
 bus error); so a file shorter than it says is checked whole, by py-lmdb's checker, which reads it as plain bytes.
 """
@@ -21,6 +21,7 @@ import lmdb
 from ctxshaper.errors import InvalidInputError
 from ctxshaper.reading.store.records import FORMAT, PAGE, State
 from ctxshaper.reading.store.tables import DamageError, Tables
+from ctxshaper.reading.store.trust import Trust
 
 _log = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ class Handle:
     size: int
     writable: bool
     state: State
+    trust: Trust | None = None
 
     def current(self) -> bool:
         """Whether the path still leads to this file, and nothing was cut off its end."""
@@ -58,6 +60,38 @@ class Handle:
             return False
         self.size = now.st_size
         return True
+
+    def make_trusted(self) -> None:
+        """See to it that the file was checked before it is written.
+
+        Raises:
+            DamageError: it was, and its structure is damaged.
+        """
+        if self.trust is not None:
+            return
+        trust = Trust(self.file)
+        try:
+            if trust.needs_check:
+                _check(self.env, self.file.parent)
+            trust.checked()
+        except BaseException:
+            trust.give_up()
+            raise
+        self.trust = trust
+
+    def close(self) -> None:
+        """Close the environment; no transaction may be running."""
+        self.env.close()
+        if self.trust is not None:
+            self.trust.close()
+            self.trust = None
+
+    def close_in_child(self) -> None:
+        """Let go of what a fork copied; the parent goes on with it."""
+        self.env.close()
+        if self.trust is not None:
+            self.trust.give_up()
+            self.trust = None
 
 
 def exists(folder: Path) -> bool:
@@ -74,7 +108,7 @@ def structure(folder: Path) -> list[str]:
     from lmdb.verify import VerifyError, verify
 
     try:
-        return [str(problem) for problem in verify(str(folder / FILE), subdir=False)]
+        return [str(problem) for problem in verify(str(folder / FILE), subdir=False)]  # type: ignore[no-untyped-call]
     except VerifyError as problem:
         return [str(problem)]
     except (OSError, ValueError, OverflowError, MemoryError, IndexError) as problem:

@@ -51,7 +51,7 @@ class About(NamedTuple):
     """What is known of a block without reading it; `used` is in nanoseconds since 1970."""
 
     used: int
-    bytes: int
+    size: int
     records: int
     namespace: bytes
 
@@ -66,7 +66,8 @@ class State:
 
     def pack(self) -> bytes:
         """The state as bytes, with the format's version and a checksum."""
-        packed = _STATE.pack(FORMAT, self.max_bytes, self.next_block, self.live)
+        # A damaged row of a block may have been counted as another size than it is taken off as.
+        packed = _STATE.pack(FORMAT, self.max_bytes, self.next_block, max(0, self.live))
         return packed + _CRC.pack(zlib.crc32(packed))
 
 

@@ -14,14 +14,14 @@ class NamespaceStat:
         kind: what they are: "keys", "embedding", "tokens", "segments".
         fingerprint: of the weights and settings that made them.
         entries: how many; a record that was replaced counts until its block goes.
-        bytes: of the blocks they lie in, without the rounding to pages.
+        size: bytes of the blocks they lie in, without the rounding to pages.
         last_used: of the block used last, in seconds since 1970.
     """
 
     kind: str
     fingerprint: bytes
     entries: int
-    bytes: int
+    size: int
     last_used: float
 
 

@@ -67,4 +67,3 @@ def _in_child() -> None:
     for shared in _open.values():
         shared.after_fork_in_child()
     _lock.release()
-

@@ -113,8 +113,8 @@ class Tables:
             number = int.from_bytes(packed, "big")
             block = self._txn.get(_key(b"b", number))
             about = self.about(number)
-            if block is not None and about is not None and about.bytes == len(block):
-                state.live -= charge(about.bytes, about.records)
+            if block is not None and about is not None and about.size == len(block):
+                state.live -= charge(about.size, about.records)
                 return number, bytearray(block), about.records
         return _next_block(state), bytearray(), 0
 
@@ -157,7 +157,7 @@ class Tables:
 
     def evict(self, target: int, state: State) -> int:
         """Drop the blocks used least recently until all take at most so many bytes; how many were dropped."""
-        oldest = sorted((about.used, number, about.bytes, about.records) for number, about in self.blocks())
+        oldest = sorted((about.used, number, about.size, about.records) for number, about in self.blocks())
         dropped = 0
         for _, number, size, records in oldest:
             if state.live <= target:
@@ -184,7 +184,7 @@ class Tables:
     def name(self, namespace: bytes, kind: str, fingerprint: bytes) -> None:
         """Remember what a namespace stands for."""
         named = kind.encode() + b"\0" + fingerprint
-        if self._txn.get(b"n" + namespace) != named:
+        if bytes(self._txn.get(b"n" + namespace) or b"") != named:
             self._txn.put(b"n" + namespace, named)
 
     def named(self, namespace: bytes) -> tuple[str, bytes]:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import lmdb
 
 from ctxshaper.reading.store.environment import Environment
 from ctxshaper.reading.store.opening import UnavailableError
-from ctxshaper.reading.store.records import State, charge
+from ctxshaper.reading.store.records import Place, State, charge
 from ctxshaper.reading.store.tables import Tables, missing, record_bytes
+
+T = TypeVar("T")
 
 _SLACK = 256 * 2**20
 # Pages that one transaction frees can be used by the one after the next.
@@ -21,9 +25,7 @@ def limit(bound: int) -> int:
     return bound - min(bound // 4, _SLACK)
 
 
-def put(
-    shared: Environment, namespace: bytes, name: tuple[str, bytes], batch: list[tuple[bytes, bytes]]
-) -> None:
+def put(shared: Environment, namespace: bytes, name: tuple[str, bytes], batch: list[tuple[bytes, bytes]]) -> None:
     """Write those of the records that are not there, in one transaction.
 
     Raises:
@@ -34,7 +36,6 @@ def put(
 
     def write(tables: Tables) -> None:
         state = _state(tables, shared)
-        _note(tables, shared)
         fresh = missing(tables, batch)
         if fresh:
             if state.live + size > limit(shared.bound):
@@ -52,11 +53,16 @@ def put(
         _written(shared, write)
 
 
-def _written(shared: Environment, write: object) -> None:
-    used = shared.used
-    shared.used = set()
+def _written(shared: Environment, work: Callable[[Tables], T]) -> T:
+    """Do the work in one write transaction, and note first what was used since the last."""
+    used, shared.used = shared.used, set()
+
+    def noted(tables: Tables) -> T:
+        tables.note_use(used, time.time_ns())
+        return work(tables)
+
     try:
-        shared.run(write, write=True)  # type: ignore[arg-type]
+        return shared.run(noted, write=True)
     except BaseException:
         shared.used |= used
         raise
@@ -69,26 +75,35 @@ def _state(tables: Tables, shared: Environment) -> State:
     return state
 
 
-def _note(tables: Tables, shared: Environment) -> None:
-    tables.note_use(shared.used, time.time_ns())
-
-
 def _evict(shared: Environment, target: int) -> int:
-    def drop(tables: Tables) -> int:
+    def work(tables: Tables) -> int:
         state = _state(tables, shared)
-        tables.note_use(shared.used, time.time_ns())
         dropped = tables.evict(target, state)
         tables.keep_state(state)
         return dropped
 
     try:
-        dropped = shared.run(drop, write=True)
+        dropped = _written(shared, work)
     except lmdb.MapFullError:
         shared.make_room(max(2**20, shared.bound // 16))
-        dropped = shared.run(drop, write=True)
+        dropped = _written(shared, work)
     for _ in range(_LAG):
         shared.run(lambda tables: tables.keep_state(tables.state()), write=True)
     return dropped
+
+
+def drop(shared: Environment, damaged: Mapping[bytes, Place]) -> None:
+    """Take damaged records out of the index, where no other process has written them anew meanwhile.
+
+    Raises:
+        UnavailableError: the file cannot be written.
+    """
+
+    def work(tables: Tables) -> None:
+        for content, place in damaged.items():
+            tables.drop(content, place)
+
+    _written(shared, work)
 
 
 def flush(shared: Environment) -> None:
@@ -96,7 +111,7 @@ def flush(shared: Environment) -> None:
     if not shared.used or not shared.writable:
         return
     try:
-        _written(shared, lambda tables: _note(tables, shared))
+        _written(shared, lambda _: None)
     except (UnavailableError, lmdb.Error):
         # It only blurs the order of eviction.
         return
