@@ -13,7 +13,7 @@ from heapq import nsmallest
 from typing import TYPE_CHECKING
 
 from ctxshaper.data import Span, merge_spans
-from ctxshaper.stages.alignment import Run, aligned_runs
+from ctxshaper.stages.s2a.alignment import Run, aligned_runs
 from ctxshaper.text.segments import sentences
 
 if TYPE_CHECKING:
