@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from ctxshaper import FocalReader, InvalidInputError, Passage
-from ctxshaper.models.loading import load_tokenizer
+from ctxshaper.models.language_model import LanguageModel
+from ctxshaper.models.loading import load_lm, load_tokenizer
 
 QUERY, HINT = "Who designed the bridge?", "The bridge was designed by"
 PASSAGES = [
@@ -17,24 +18,26 @@ PASSAGES = [
 
 @pytest.fixture(scope="module")
 def focal(tiny_model):
-    return FocalReader(tiny_model("llama"), device="cpu", dtype="float32")
+    return FocalReader(LanguageModel(tiny_model("llama"), device="cpu", dtype="float32"))
 
 
 @torch.inference_mode()
 def test_it_is_the_papers_number(focal):
     reading = focal.read(QUERY, HINT, PASSAGES, chunk=1000)
     before, after = focal._frame(QUERY, HINT)
-    chunk = focal.encoder.data("Bridge\n")[0]
+    chunk = focal.model.encoder.data("Bridge\n")[0]
     places = []
     for passage in PASSAGES:
-        chunk += focal.encoder.data("\n\n")[0] if places else []
-        ids = focal.encoder.data(passage.text)[0]
+        chunk += focal.model.encoder.data("\n\n")[0] if places else []
+        ids = focal.model.encoder.data(passage.text)[0]
         places.append((len(before) + len(chunk), len(before) + len(chunk) + len(ids)))
         chunk += ids
     # In the most direct way: everything in one pass, no cache, the whole matrix of attention.
     prompt = [*before, *chunk, *after]
-    focal_token = int(focal.model(torch.tensor([prompt])).logits[0, -1].argmax())
-    out = focal.model(torch.tensor([[*prompt, focal_token]]), output_attentions=True)
+    model = load_lm(focal.source, dtype=torch.float32, head=True)
+    model.set_attn_implementation("eager")
+    focal_token = int(model(torch.tensor([prompt])).logits[0, -1].argmax())
+    out = model(torch.tensor([[*prompt, focal_token]]), output_attentions=True)
     row = torch.stack(out.attentions)[:, 0, :, -1].mean(1).sum(0).numpy()
     assert reading.focal[0].token == load_tokenizer(focal.source).decode([focal_token])
     for read, (start, end) in zip(reading.passages, places, strict=True):
@@ -59,7 +62,7 @@ class Says:
     """The real model, but for what it writes."""
 
     def __init__(self, model, ids):
-        self.model, self.ids, self.config = model, iter(ids), model.config
+        self.model, self.ids, self.config, self.device = model, iter(ids), model.config, model.device
 
     def __call__(self, **options):
         out = self.model(**options)
@@ -82,9 +85,10 @@ class Says:
     ],
 )
 def test_none_is_understood(focal, pieces, none, monkeypatch):
-    ids = [i for piece in pieces for i in focal.encoder.data(piece)[0]]
-    told = Says(focal.model, [*ids, *focal.encoder.data(" and so on and on and on")[0]])
-    monkeypatch.setitem(focal.__dict__, "model", told)
+    ids = [i for piece in pieces for i in focal.model.encoder.data(piece)[0]]
+    loaded = focal.model._loaded
+    told = Says(loaded.eager, [*ids, *focal.model.encoder.data(" and so on and on and on")[0]])
+    monkeypatch.setitem(loaded.__dict__, "eager", told)
     (found,) = focal.read(QUERY, HINT, ["The bridge."]).focal
     assert found.none == none
 
