@@ -11,7 +11,8 @@ from typing import TypeVar
 import lmdb
 
 from ctxshaper.reading.store.gate import Gate
-from ctxshaper.reading.store.opening import FILE, Handle, UnavailableError, open_store, replace_file, replacing
+from ctxshaper.reading.store.opening import Handle, UnavailableError, open_store, replace_file, replacing
+from ctxshaper.reading.store.records import FILE
 from ctxshaper.reading.store.tables import DamageError, Tables
 
 T = TypeVar("T")

@@ -19,14 +19,13 @@ from pathlib import Path
 import lmdb
 
 from ctxshaper.errors import InvalidInputError
-from ctxshaper.reading.store.records import FORMAT, PAGE, State
+from ctxshaper.reading.store.records import FILE, FORMAT, PAGE, State
 from ctxshaper.reading.store.tables import DamageError, Tables
 from ctxshaper.reading.store.trust import Trust
 
 _log = logging.getLogger(__name__)
 
-FILE = "store.mdb"
-_LOCK = "store.mdb-lock"
+_LOCK = f"{FILE}-lock"
 _OPENING = "store.opening"
 _FIRST_MAP = 64 * 2**20
 # Threads and processes that read at the same moment; a slot takes 64 bytes of the lock file.
