@@ -10,8 +10,10 @@ from typing import TypeVar
 
 import lmdb
 
+from ctxshaper.reading.store.files import opening, replace_file
 from ctxshaper.reading.store.gate import Gate
-from ctxshaper.reading.store.opening import FILE, Handle, UnavailableError, open_store, replace_file, replacing
+from ctxshaper.reading.store.opening import Handle, UnavailableError, open_store
+from ctxshaper.reading.store.records import FILE
 from ctxshaper.reading.store.tables import DamageError, Tables
 
 T = TypeVar("T")
@@ -184,7 +186,7 @@ class Environment:
                 with handle.env.begin(write=True) as txn:
                     fresh.unlink(missing_ok=True)
                     handle.env.copy(str(fresh), compact=True)
-                    with replacing(self.folder):
+                    with opening(self.folder, alone=True):
                         if handle.current():
                             replace_file(self.folder, by=fresh)
                     txn.abort()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ctxshaper.data import deadline
 from ctxshaper.errors import InvalidInputError, MissingDependencyError
-from ctxshaper.reading.store.records import content_hash, namespace_of
+from ctxshaper.reading.store.records import FILE, content_hash, namespace_of
 from ctxshaper.reading.store.report import StoreCheck, StoreStat
 
 if TYPE_CHECKING:
@@ -65,12 +65,12 @@ class KeyStore:
         self.read_only = read_only
         self.damaged = 0
         self._max_bytes = max_bytes
-        folder = _folder(self.path, read_only)
         try:
             from ctxshaper.reading.store import sharing
             from ctxshaper.reading.store.writing import flush
         except ImportError as error:
             raise MissingDependencyError("a store on disk needs lmdb; pip install 'ctxshaper[store]'") from error
+        folder = _folder(self.path, read_only)
         self._shared: Environment = sharing.acquire(folder, read_only=read_only, max_bytes=max_bytes)
         # Also at the end of the process, so that what was used is noted.
         self._release = weakref.finalize(self, sharing.release, self._shared, flush)
@@ -246,7 +246,7 @@ def _opened(path: str, max_bytes: int | None, read_only: bool) -> KeyStore:
 
 def _folder(path: Path, read_only: bool) -> Path:
     if read_only:
-        if not path.is_dir():
+        if not (path / FILE).is_file():
             raise InvalidInputError(f"there is no store at {path}: `ctxshaper index` makes one")
     else:
         try:

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 Buffer = bytes | bytearray | memoryview
 
+FILE = "store.mdb"
 FORMAT = 1
 PAGE = 4096
 # A block is a run of pages behind one header of 16 bytes.
