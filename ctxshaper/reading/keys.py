@@ -81,7 +81,7 @@ class PassageKeys:
 
     @classmethod
     def from_bytes(cls, data: bytes | memoryview) -> PassageKeys:
-        """What `to_bytes` wrote; the tensors own a copy.
+        """What `to_bytes` wrote; the tensors own a copy. Flipped bits are for a checksum to find.
 
         Raises:
             InvalidInputError: another version, or not exactly as long as the header says.
@@ -137,7 +137,8 @@ class QueryRows:
         softcap: soft cap of the logits, or None.
 
     Raises:
-        InvalidInputError: shapes that do not fit together, or rows, `rest` or weights that are not finite.
+        InvalidInputError: shapes or types that do not fit together. Numbers that are not finite are not looked for:
+            they show as NaN in the scores.
     """
 
     rows: Tensor
@@ -255,7 +256,10 @@ def _cut(data: bytes | memoryview, start: int, sizes: list[int]) -> list[Tensor]
             f"{len(data) - start} bytes follow the header, which says {sum(sizes)}; the entry is damaged: read the "
             f"text anew."
         )
-    if not sum(sizes):
-        return [torch.zeros(0, dtype=torch.uint8) for _ in sizes]
-    body = torch.frombuffer(bytearray(data[start:]), dtype=torch.uint8)
-    return list(body.split(sizes))
+    # Each in memory of its own: a part may begin where wider numbers must not.
+    body, parts = memoryview(data)[start:], []
+    for size in sizes:
+        own = bytearray(body[:size])
+        parts.append(torch.frombuffer(own, dtype=torch.uint8) if size else torch.zeros(0, dtype=torch.uint8))
+        body = body[size:]
+    return parts
