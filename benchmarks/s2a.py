@@ -26,7 +26,7 @@ import yaml
 from ctxshaper.generators import FakeGenerator, Generator, LocalGenerator
 from ctxshaper.ranking.lexical import terms
 from ctxshaper.stages import S2A
-from ctxshaper.stages.answers import parse
+from ctxshaper.stages.s2a.answers import parse
 
 DATA = Path(__file__).parent / "data" / "s2a_prompts.yaml"
 

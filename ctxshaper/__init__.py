@@ -64,7 +64,7 @@ if TYPE_CHECKING:
         Unit,
         WritingStage,
     )
-    from ctxshaper.stages.position_profile import PositionProfile
+    from ctxshaper.stages.attnrank.profile import PositionProfile
 
 __version__ = "0.2.0"
 
@@ -87,7 +87,7 @@ _LAZY = {
     "OpenAIGenerator": "ctxshaper.generators",
     "Parts": "ctxshaper.stages",
     "Pipeline": "ctxshaper.pipelines",
-    "PositionProfile": "ctxshaper.stages.position_profile",
+    "PositionProfile": "ctxshaper.stages.attnrank.profile",
     "Reader": "ctxshaper.reading.reader",
     "Reading": "ctxshaper.reading.reading",
     "Recipe": "ctxshaper.pipelines",

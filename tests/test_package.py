@@ -66,7 +66,8 @@ def run(code: str) -> str:
 
 def test_importing_needs_no_model_library():
     code = (
-        "import sys, ctxshaper, ctxshaper.cli; print([m for m in ('torch','transformers','numpy') if m in sys.modules])"
+        "import sys, ctxshaper, ctxshaper.commands.app\n"
+        "print([m for m in ('torch', 'transformers', 'numpy') if m in sys.modules])"
     )
     assert run(code).strip() == "[]"
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from ctxshaper.commands.tables import show
 from ctxshaper.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -49,10 +50,14 @@ def evaluate(
     seed: Annotated[int, typer.Option(help="Of all random choices.")] = 0,
 ) -> None:
     """Measure what recipes keep of labelled questions, at equal tokens."""
-    # Heavy imports wait until the command runs, so that --help is quick.
+    # Heavy imports wait until the command runs, so that --help is quick, and until the data is there.
+    from ctxshaper.evaluation.loaders import load_questions
+
+    questions = load_questions(data, format)[:limit]
+    if out.exists() and not out.is_dir():
+        raise InvalidInputError(f"{out} is a file; --out takes a folder")
     from ctxshaper.evaluation.baselines import PEERS, installed_peers
     from ctxshaper.evaluation.comparison import PEER, Comparison
-    from ctxshaper.evaluation.loaders import load_questions
     from ctxshaper.evaluation.report import to_html
     from ctxshaper.evaluation.summary import summarize
 
@@ -64,9 +69,6 @@ def evaluate(
         console.print(f"not installed, and left out: {', '.join(missing)}")
     budgets = [part.strip() for part in budget.split(",") if part.strip()]
     comparison = Comparison(recipes, budgets, [m.value for m in measure or []], seed, generator, model)
-    questions = load_questions(data, format)[:limit]
-    if out.exists() and not out.is_dir():
-        raise InvalidInputError(f"{out} is a file; --out takes a folder")
     results = comparison.run(
         questions, out / "results.jsonl", progress=lambda asked: track(asked, "Evaluating", console=console)
     )
@@ -79,7 +81,7 @@ def evaluate(
     (out / "summary.json").write_text(json.dumps(summary.to_dict(), indent=2), encoding="utf-8")
     # A lone surrogate of the data cannot be written as UTF-8.
     (out / "report.html").write_bytes(to_html(summary).encode("utf-8", "replace"))
-    Console().print(table(summary))
+    show(Console(), f"{summary.data}, {summary.questions} questions", table(summary))
     console.print(f"Written to {out}: report.html, summary.json, results.jsonl")
 
 
@@ -90,7 +92,7 @@ def table(summary: Summary) -> Table:
     from ctxshaper.evaluation.report import spelled
     from ctxshaper.evaluation.summary import MEASURES
 
-    made = Table(title=Text(f"{summary.data}, {summary.questions} questions"))
+    made = Table()
     made.add_column("recipe")
     for name in ("budget", *(MEASURES[name][0] for name in summary.measures)):
         made.add_column(name, justify="right")

@@ -20,10 +20,10 @@ from ctxshaper.evaluation.baselines import peer
 from ctxshaper.evaluation.prompts import prompt
 from ctxshaper.evaluation.questions import Question
 from ctxshaper.generators import LocalGenerator
-from ctxshaper.models.abstention import Abstention
 from ctxshaper.models.embedder import Embedder
 from ctxshaper.pipelines import Pipeline, Recipe
 from ctxshaper.reading.reader import Reader
+from ctxshaper.stages.distraction_filter.abstention import Abstention
 
 # What is measured beside evidence, tokens and time, for those who ask: each costs passes of a language model.
 Extra = Literal["likelihood", "answers", "distraction", "order"]

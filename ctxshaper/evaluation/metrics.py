@@ -16,7 +16,7 @@ from ctxshaper.errors import InvalidInputError
 from ctxshaper.evaluation.prompts import prompt
 from ctxshaper.evaluation.questions import Question
 from ctxshaper.generators import ScoringGenerator
-from ctxshaper.models.abstention import Abstention
+from ctxshaper.stages.distraction_filter.abstention import Abstention
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)

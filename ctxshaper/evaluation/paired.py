@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ctxshaper.errors import InvalidInputError
-from ctxshaper.stages.position_profile import Gain
+from ctxshaper.stages.attnrank.profile import Gain
 
 
 def interval(values: Sequence[float], *, rounds: int = 10_000, seed: int = 0) -> tuple[float, float]:

@@ -10,7 +10,7 @@ from ctxshaper.errors import InvalidInputError
 from ctxshaper.evaluation.comparison import REFERENCES
 from ctxshaper.evaluation.metrics import BreakEven, break_even
 from ctxshaper.evaluation.paired import interval, paired_gain
-from ctxshaper.stages.position_profile import Gain
+from ctxshaper.stages.attnrank.profile import Gain
 
 # By the name of a result: its heading, and whether more is better (None: neither).
 MEASURES: dict[str, tuple[str, bool | None]] = {

@@ -68,10 +68,16 @@ class Parts:
     @cached_property
     def language_model(self) -> LanguageModel:
         """A whole language model."""
+        return self._part("language_model", self._readers_model)
+
+    def _readers_model(self) -> LanguageModel:
+        """The model that the reader given reads with, which shares its layers; the embedded one without any."""
         from ctxshaper.models.language_model import LanguageModel
 
-        source = getattr(self._given["reader"], "source", None)
-        return self._part("language_model", lambda: LanguageModel(source))
+        reader = self._given["reader"]
+        if not hasattr(reader, "source"):
+            return LanguageModel()
+        return LanguageModel(reader.source.name, device=reader.device, dtype=reader.dtype)
 
     @cached_property
     def generator(self) -> Generator:

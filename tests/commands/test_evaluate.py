@@ -8,7 +8,7 @@ import subprocess
 import pytest
 from typer.testing import CliRunner
 
-from ctxshaper.cli import app
+from ctxshaper.commands.app import app
 from ctxshaper.evaluation.comparison import Comparison
 from ctxshaper.evaluation.questions import made_up_questions
 from ctxshaper.evaluation.report import to_html

@@ -58,10 +58,7 @@ class LlamaIndexSentenceOptimizer(Stage):
     """LlamaIndex's `SentenceEmbeddingOptimizer`: sentences whose similarity exceeds a threshold, with the lowest one.
 
     Neighbours of a sentence are left out: they are added as often as they are met, and double the text.
-
-    Attributes:
     """
-
 
     def shape(self, context: Context, run: Run) -> Context:
         """Apply the rule of the class."""

@@ -12,7 +12,7 @@ from ctxshaper.stages.base import Stage
 from ctxshaper.stages.run import Log, Run
 
 if TYPE_CHECKING:
-    from ctxshaper.models.abstention import Abstention
+    from ctxshaper.stages.distraction_filter.abstention import Abstention
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ class DistractionFilter(Stage):
 
     def shape(self, context: Context, run: Run) -> Context:
         """Apply the rule of the class."""
-        from ctxshaper.models.abstention import Abstention
+        from ctxshaper.stages.distraction_filter.abstention import Abstention
 
         passages, log = context.passages, run.log
         if len(passages) <= self.keep:
@@ -102,7 +102,7 @@ class DistractionFilter(Stage):
         if check.follows:
             return False
         message = (
-            f"{abstention.name} ignores the instruction to abstain (mean distracting effect "
+            f"{abstention.model.name} ignores the instruction to abstain (mean distracting effect "
             f"{check.unrelated:.2f} on unrelated passages, where 0 is right), so its distracting effect says nothing"
         )
         if self.when_ignored == "raise":

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from ctxshaper.data import Context, Passage, Span, Written, gaps, merge_spans
 from ctxshaper.errors import GeneratorError, InvalidInputError
-from ctxshaper.stages.answers import join, parse, unusable, written
 from ctxshaper.stages.base import Steps, WritingStage
 from ctxshaper.stages.parts import Parts
 from ctxshaper.stages.run import Log, Run
-from ctxshaper.stages.support import Source, Verdict, numbers
+from ctxshaper.stages.s2a.answers import join, parse, unusable, written
+from ctxshaper.stages.s2a.support import Source, Verdict, numbers
 
 if TYPE_CHECKING:
     from ctxshaper.generators import Generator

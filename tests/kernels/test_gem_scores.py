@@ -1,11 +1,11 @@
-"""gem_scores and segment_reduce."""
+"""gem_scores: definition, reference, kernel."""
 
 import brute
 import pytest
 import torch
 
 from ctxshaper.errors import InvalidInputError
-from ctxshaper.kernels import gem_scores, segment_reduce
+from ctxshaper.kernels import gem_scores
 
 GPU = torch.cuda.is_available()
 # H, KV, D, T
@@ -41,33 +41,7 @@ def test_gem_pages(lengths, dtype, device):
     assert brute.error(gem_scores(q, k, ids.to(device), valid.to(device), backend="triton"), reference) < 1e-5
 
 
-@pytest.mark.parametrize("op", ["sum", "mean", "max", "top"])
-@pytest.mark.parametrize("tied", [True, False])
-def test_segments(op, tied, device):
-    torch.manual_seed(0)
-    mass = torch.randn(1000)
-    mass = mass.round(decimals=1) if tied else mass
-    starts, ends = torch.tensor([0, 5, 5, 100, 0, 999, 1000]), torch.tensor([5, 5, 300, 101, 1000, 1000, 1000])
-    inputs = mass.to(device), starts.to(device), ends.to(device)
-    expected = brute.segment_reduce(mass, starts, ends, op, 8)
-    assert brute.error(segment_reduce(*inputs, op, backend="torch"), expected) < 1e-5
-    pytest.importorskip("triton", reason="triton is not installed: pip install 'ctxshaper[gpu]'")
-    assert brute.error(segment_reduce(*inputs, op, backend="triton"), expected) < 1e-5
-
-
-def test_no_segments(device):
-    none = torch.zeros(0, dtype=torch.int32, device=device)
-    assert segment_reduce(torch.ones(3, device=device), none, none).shape == (0,)
-
-
 def test_wrong_options_say_what_is_allowed():
-    mass, at = torch.ones(3), torch.zeros(1, dtype=torch.int32)
-    with pytest.raises(InvalidInputError, match="'sum', 'mean', 'max', 'top'"):
-        segment_reduce(mass, at, at, "median")
-    with pytest.raises(InvalidInputError, match="at least 1"):
-        segment_reduce(mass, at, at, "top", n=0)
-    with pytest.raises(InvalidInputError, match="needed"):
-        segment_reduce(mass[None], at, at)
     with pytest.raises(InvalidInputError, match="needed"):
         gem_scores(torch.ones(1, 2, 16), torch.ones(1, 2, 3, 16))
     with pytest.raises(InvalidInputError, match="multiple of KV"):

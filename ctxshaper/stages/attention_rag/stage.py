@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from ctxshaper.data import Context, merge_spans
 from ctxshaper.errors import GeneratorError, InvalidInputError
+from ctxshaper.stages.attention_rag.hint import GENERIC, Hint, Method, by_rule, hint_prompt, read_hint
 from ctxshaper.stages.base import Steps, WritingStage
-from ctxshaper.stages.hint import GENERIC, Hint, Method, by_rule, hint_prompt, read_hint
 from ctxshaper.stages.run import Run
 from ctxshaper.stages.selection import Unit, by_passage, select, units_of
 
@@ -134,8 +134,8 @@ class AttentionRAG(WritingStage):
         """
         import numpy as np
 
-        from ctxshaper.reading.focal import FocalReader
         from ctxshaper.reading.reading import PassageReading
+        from ctxshaper.stages.attention_rag.focal import FocalReader
 
         focal = FocalReader(run.parts.language_model)
         reading = focal.read(context.query, hint, context.passages, self.chunk)

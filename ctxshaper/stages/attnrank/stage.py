@@ -10,8 +10,8 @@ from typing import Literal
 
 from ctxshaper.data import Context, Passage
 from ctxshaper.errors import InvalidInputError
+from ctxshaper.stages.attnrank.profile import PositionProfile, order_of
 from ctxshaper.stages.base import Stage
-from ctxshaper.stages.position_profile import PositionProfile, order_of
 from ctxshaper.stages.run import Run
 
 Preset = Literal["keep", "edges", "best_last"]
