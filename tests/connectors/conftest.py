@@ -21,8 +21,17 @@ def pipeline():
 @pytest.fixture
 def rewriting():
     """Writes two sentences of the bridge, each supported by one of its source's own."""
-    answer = "Context: The Ember Bridge was designed by Ada Moreau in 1931. The bridge is 412 metres long.\nQuestion: Who?"
+    answer = (
+        "Context: It was designed by the engineer Ada Moreau in 1931. The bridge is 412 metres long.\nQuestion: Who?"
+    )
     return Pipeline([S2A()], reader=FakeReader(), generator=FakeGenerator(answer))
+
+
+@pytest.fixture(scope="session")
+def tiny_language_model(tiny_model):
+    from ctxshaper import LanguageModel
+
+    return LanguageModel(tiny_model("llama"), device="cpu", dtype="float32")
 
 
 @pytest.fixture(scope="session")

@@ -103,7 +103,7 @@ def test_copied_text_beside_written_text_is_not_generated():
 
 def test_two_sentences_that_s2a_rewrote_cite_their_own_support(rewriting):
     shaped = rewriting.shape(QUESTION, [Passage(text, id=title) for title, text in TEXTS.items()])
-    first, second = (map_citation(shaped, words) for words in ("designed by Ada Moreau", "bridge is 412 metres"))
+    first, second = (map_citation(shaped, words) for words in ("designed by the engineer", "bridge is 412 metres"))
     source = TEXTS["Ember Bridge"]
     assert [source[s.start : s.end].strip() for s in first.spans] == [source.split(". ")[1] + "."]
     assert [source[s.start : s.end].strip() for s in second.spans] == ["The bridge is 412 metres long."]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ctxshaper import Context, Decision, Passage, SetAside, Span, StageTrace, Trace, Written
 from ctxshaper.connectors.client import Outcome
 from ctxshaper.connectors.origins import MOST_SPANS, whole
-from ctxshaper.connectors.records import read, results
+from ctxshaper.connectors.records import Record, read, results
 
 SOURCE = "The bridge was designed by Ada Moreau. She was born in Lyon.  It is 3.5 km long."
 FIRST, SECOND, THIRD = Span(0, 38), Span(39, 60), Span(62, 80)
@@ -107,11 +107,14 @@ def nested(depth):
     return value
 
 
+FOREIGN = {
+    "a number": 5,
+    "a text": "pieces",
+    "a deep list": nested(100_000),
+    "nothing in it": {},
+    "of the first edition": {"spans": [[1_000_000_000, 1_000_000_004]], "ellipsis": "", "rank": 0},
+}
 HOSTILE = {
-    "no mapping": lambda r: 5,
-    "a text": lambda r: "pieces",
-    "a deep list": lambda r: nested(100_000),
-    "of the first edition": lambda r: {"spans": [[1_000_000_000, 1_000_000_004]], "ellipsis": "", "rank": 0},
     "span outside": lambda r: r["pieces"][1].update(spans=[[1_000_000_000, 1_000_000_018]]),
     "span as long as the source, moved": lambda r: r["pieces"][1].update(spans=[[63, 81]]),
     "support outside": lambda r: r["pieces"][0].update(spans=[[0, 81]]),
@@ -146,14 +149,20 @@ HOSTILE = {
 }
 
 
+ITS_OWN_SOURCE = Record(whole(len(GOOD.text)), len(GOOD.text))
+
+
 @pytest.mark.parametrize("forge", HOSTILE.values(), ids=HOSTILE)
-def test_a_hostile_or_foreign_record_is_ignored(forge):
+def test_a_hostile_record_is_ignored(forge, caplog):
     data = copy.deepcopy(GOOD.record)
-    changed = forge(data)
-    data = data if changed is None or "pieces" not in data or forge is HOSTILE["no pieces"] else changed
-    record = read(data, GOOD.text)
-    assert (record.origins, record.source_length) == (whole(len(GOOD.text)), len(GOOD.text))
-    assert (record.rank, record.dropped) == (None, ())
+    forge(data)
+    assert read(data, GOOD.text) == ITS_OWN_SOURCE
+    assert "is not its record" in caplog.text
+
+
+@pytest.mark.parametrize("data", FOREIGN.values(), ids=FOREIGN)
+def test_a_foreign_record_is_ignored(data):
+    assert read(data, GOOD.text) == ITS_OWN_SOURCE
 
 
 def test_the_record_that_those_were_forged_from_is_believed():
