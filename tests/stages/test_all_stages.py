@@ -46,7 +46,7 @@ def test_spans_are_exact_and_all_that_is_gone_is_traced(pipeline, passages):
     kept = {p.rank: p.spans for p in shaped.passages}
     for rank, original in enumerate(passages):
         missing = {i for g in gaps(original.spans, kept.get(rank, ())) for i in range(g.start, g.end)}
-        said = {i for d in dropped if d.passage == rank for i in range(d.start, d.end)}
+        said = {i for d in dropped if d.passage == rank for i in range(d.span.start, d.span.end)}
         assert missing <= said
     assert all(d.reason for d in dropped)
 

@@ -121,9 +121,10 @@ def by_rule(query: str, problem: str = "") -> Hint:
         problem: why a language model's hint is not taken, if one was asked.
     """
     text = " ".join(query.split())
-    # Of several sentences the one that asks counts.
-    asking = [s.strip() for s in re.findall(r"[^.!?]*\?", text)]
-    text = (asking[-1] if asking else text).rstrip(" ?")
+    # Of several sentences the last one that asks counts.
+    if (mark := text.rfind("?")) >= 0:
+        text = text[:mark].rstrip(" ?")
+        text = text[max(map(text.rfind, ".!?")) + 1 :].lstrip()
     first = _ASKS_FIRST.match(text)
     begun = _begin(first[1].lower(), first[2].split()) if first else _cut(text)
     begun = " ".join(begun.split()).rstrip(" ,;:")
@@ -132,8 +133,11 @@ def by_rule(query: str, problem: str = "") -> Hint:
 
 def _cut(text: str) -> str:
     """A statement with the question word at its end or inside: all that stands before it."""
-    found = [m for m in _ASKS_LATER.finditer(text) if len(text[: m.start()].split()) >= 2]
-    return text[: found[-1].start()] if found else ""
+    second_word = text.find(" ") + 1
+    last = 0
+    for match in _ASKS_LATER.finditer(text):
+        last = match.start()
+    return text[:last] if 0 < second_word < last else ""
 
 
 def _begin(asked: str, rest: list[str]) -> str:

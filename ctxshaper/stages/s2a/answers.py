@@ -19,21 +19,23 @@ _LABEL = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _FENCE = re.compile(r"^[ \t]*(?:```|~~~)[\w-]*[ \t]*$", re.MULTILINE)
-_EMPTY = re.compile(
-    r"[\W_]*(?:none|n/a|nothing|empty|null|no (?:relevant |useful |unbiased |additional )?"
-    r"(?:context|information|facts?|text)(?: (?:is |was )?(?:given|found|provided|needed|available))?)?[\W_]*",
+_NOTHING = re.compile(
+    r"(?:none|n/a|nothing|empty|null|no (?:relevant |useful |unbiased |additional )?"
+    r"(?:context|information|facts?|text)(?: (?:is |was )?(?:given|found|provided|needed|available))?)?",
     re.IGNORECASE,
 )
 _REFUSAL = re.compile(
-    r"\W*(?:(?:i(?:'|’)?m|i am) (?:sorry|afraid|unable|not able)|sorry\b|(?:i )?(?:cannot|can(?:'|’)t|won(?:'|’)t) "
+    r"\W*+(?:(?:i(?:'|’)?m|i am) (?:sorry|afraid|unable|not able)|sorry\b|(?:i )?(?:cannot|can(?:'|’)t|won(?:'|’)t) "
     r"(?:help|assist|answer|provide|comply|do|fulfil|process)|as an ai\b|my apologies|i apologi[sz]e)",
     re.IGNORECASE,
 )
 _PREFACE = re.compile(
-    r"\W*(?:sure|certainly|of course|okay|ok|absolutely|here (?:is|are|'s|’s)|below is|the (?:rewritten|cleaned))\b"
-    r"[^\n]*:[ \t*]*\n",
+    r"\W*+(?:sure|certainly|of course|okay|ok|absolutely|here(?:'s|’s| is| are)|below is|the (?:rewritten|cleaned))\b",
     re.IGNORECASE,
 )
+_STOPS = frozenset(".!?。！？…।؟|")
+# Longer than any way of saying that there is nothing.
+_LONGEST_NOTHING = 100
 
 _LIST_MARK = re.compile(r"^\s*(?:[-*•>]+|\[?\d{1,2}[.)\]])\s+")
 # An answer much longer than what was to be copied is a model that has run away.
@@ -72,22 +74,22 @@ def parse(text: str) -> Answer:
     context = [_field(text, fields, i) for i, f in enumerate(fields) if f["context"]]
     questions = [_field(text, fields, i) for i, f in enumerate(fields) if f["question"]]
     if not fields:
-        bare = _PREFACE.sub("", text, count=1).strip()
+        bare = _without_preface(text)
         refused = _REFUSAL.match(bare) is not None
-        return Answer("" if refused or _EMPTY.fullmatch(bare) else bare, refused=refused)
+        return Answer("" if refused or _says_nothing(bare) else bare, refused=refused)
     if not context:
         # Only a question was labelled: what stands before it may be the context.
-        before = _PREFACE.sub("", text[: fields[0].start()], count=1).strip()
+        before = _without_preface(text[: fields[0].start()])
         context = [before] if before else []
-    joined = "\n".join(c for c in context if not _EMPTY.fullmatch(c))
+    joined = "\n".join(c for c in context if not _says_nothing(c))
     if _REFUSAL.match(joined):
         return Answer("", refused=True)
     # What follows the question behind an empty line is the model talking.
-    question = re.split(r"\n[ \t]*\n", questions[0])[0].strip() if questions else ""
+    question = re.split(r"\n[ \t]*+\n", questions[0], maxsplit=1)[0].strip() if questions else ""
     last = fields[-1]["question"] is not None
     return Answer(
         joined,
-        "" if _EMPTY.fullmatch(question) else question,
+        "" if _says_nothing(question) else question,
         labelled=any(f["context"] for f in fields),
         finished=last and bool(question),
     )
@@ -118,18 +120,43 @@ def written(answer: Answer) -> list[str]:
     texts = [_LIST_MARK.sub("", answer.context[s.start : s.end]).strip() for s in sentences(answer.context)]
     texts = list(dict.fromkeys(t for t in texts if re.search(r"\w", t)))
     # An answer that ran into its limit breaks off, perhaps within a number.
-    if texts and not answer.finished and not re.search(r"[.!?。！？…।؟|][\W_]*$", texts[-1]) and len(texts) > 1:
+    if len(texts) > 1 and not answer.finished and _STOPS.isdisjoint(texts[-1][_edges(texts[-1])[1] :]):
         texts.pop()
     return texts
 
 
 def join(texts: Sequence[str]) -> str:
     """Sentences as one text."""
-    joined = ""
-    for text in texts:
+    parts: list[str] = []
+    for text in filter(None, texts):
         # Scripts without spaces between sentences keep none.
-        joined += text if not joined or joined[-1] in "。！？" else f" {text}"
-    return joined
+        if parts and parts[-1][-1] not in "。！？":
+            parts.append(" ")
+        parts.append(text)
+    return "".join(parts)
+
+
+def _edges(text: str) -> tuple[int, int]:
+    """Where the first letter or digit of a text stands, and where the last one ends; (length, length) without any."""
+    start = next((i for i, sign in enumerate(text) if sign.isalnum()), len(text))
+    end = len(text)
+    while end > start and not text[end - 1].isalnum():
+        end -= 1
+    return start, end
+
+
+def _says_nothing(text: str) -> bool:
+    start, end = _edges(text)
+    return end - start <= _LONGEST_NOTHING and _NOTHING.fullmatch(text, start, end) is not None
+
+
+def _without_preface(text: str) -> str:
+    """The text without a first line such as "Sure, here it is:"."""
+    if opening := _PREFACE.match(text):
+        end = text.find("\n", opening.end())
+        if end >= 0 and text[opening.end() : end].rstrip(" \t*").endswith(":"):
+            return text[end:].strip()
+    return text.strip()
 
 
 def _field(text: str, fields: list[re.Match[str]], index: int) -> str:
@@ -152,7 +179,7 @@ def _json_fields(text: str) -> Answer | None:
     if "context" not in named:
         return None
     context, question = _plain(named["context"]), _plain(named.get("question"))
-    context = "" if _EMPTY.fullmatch(context) else context
+    context = "" if _says_nothing(context) else context
     return Answer(context, question, labelled=True, finished=True)
 
 

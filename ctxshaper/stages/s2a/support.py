@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from functools import cached_property
+from heapq import nsmallest
 from typing import TYPE_CHECKING
 
 from ctxshaper.data import Span, merge_spans
+from ctxshaper.stages.s2a.alignment import Run, aligned_runs
 from ctxshaper.text.segments import sentences
 
 if TYPE_CHECKING:
@@ -52,13 +55,18 @@ _NUMBER_WORDS = _set(
 )
 # Small words that turn a comparison or an order of time around.
 _COMPARING = _set("before after more less fewer most least above below over under first last only")
+# The numbers below are set by hand, fitted to nothing: a copy with small slips passes, another statement does not.
 # Share of a sentence's content words, and of its word pairs, that must be found in the source in their order;
 # with an embedder, a close sentence may be worded more freely.
 _CONTENT, _PAIRS = 0.8, 0.35
 _FREE_CONTENT, _FREE_PAIRS, _CLOSE = 0.6, 0.25, 0.85
+# Sentences of the source that are aligned, and of these how many may support a sentence together.
 _CANDIDATES, _FUSED = 5, 3
 # Sentences may be strung together, but only whole: halves of two make a statement that nobody made.
 _WHOLE = 0.7
+# Bounds on the work, beyond any prose: a longer unit of the source (code) is aligned in pieces, and a word that stands
+# in more sentences of it does not say which of them is meant.
+_LONGEST_UNIT, _MOST_SENTENCES = 1_000, 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +95,9 @@ class _Words:
         found = list(_TOKEN.finditer(text))
         return cls(tuple(_norm(m[0]) for m in found), tuple(m[0] for m in found), tuple(m.start() for m in found))
 
+    def pairs(self) -> Iterator[tuple[str, str]]:
+        return zip(self.words, self.words[1:], strict=False)
+
 
 class Source:
     """A text whose sentences may support others.
@@ -104,22 +115,42 @@ class Source:
 
     @cached_property
     def sentences(self) -> tuple[Span, ...]:
-        """The sentences of what counts."""
-        cut = [
-            Span(max(s.start, k.start), min(s.end, k.end))
-            for k in self.spans
-            for s in sentences(self.text)
-            if s.overlaps(k)
-        ]
+        """The sentences of what counts; code of very many words in pieces."""
+        found = sentences(self.text)
+        ends = [s.end for s in found]
+        cut: list[Span] = []
+        for k in self.spans:
+            for i in range(bisect_right(ends, k.start), len(found)):
+                if found[i].start >= k.end:
+                    break
+                cut += self._pieces(max(found[i].start, k.start), min(found[i].end, k.end))
         return tuple(s for s in cut if self.text[s.start : s.end].strip())
+
+    def _pieces(self, start: int, end: int) -> list[Span]:
+        words = [m.start() for m in _TOKEN.finditer(self.text, start, end)]
+        cuts = [start, *words[_LONGEST_UNIT::_LONGEST_UNIT], end]
+        return [Span(a, b) for a, b in zip(cuts, cuts[1:], strict=False)]
 
     @cached_property
     def _words(self) -> list[_Words]:
         return [_Words.of(self.text[s.start : s.end]) for s in self.sentences]
 
     @cached_property
-    def _bags(self) -> list[frozenset[str]]:
-        return [frozenset(w.words) for w in self._words]
+    def _places(self) -> dict[str, list[int]]:
+        """The sentences that each word stands in."""
+        places: dict[str, list[int]] = {}
+        for index, words in enumerate(self._words):
+            for word in frozenset(words.words):
+                places.setdefault(word, []).append(index)
+        return places
+
+    def _most_like(self, wanted: set[str]) -> list[int]:
+        """The sentences that hold most of the wanted words, most first; earlier ones first among equals."""
+        lists = sorted((self._places[word] for word in wanted if word in self._places), key=len)
+        # Words that stand everywhere count only where no other does.
+        telling = [places for places in lists if len(places) <= _MOST_SENTENCES] or [x[:_MOST_SENTENCES] for x in lists]
+        shared = Counter(index for places in telling for index in places)
+        return nsmallest(_CANDIDATES, shared, key=lambda index: (-shared[index], index))
 
     def check(self, sentence: str, embedder: Embedder | None = None) -> Verdict:
         """Whether this source supports a sentence.
@@ -157,20 +188,14 @@ class Source:
             return Verdict((), share, problem)
         return Verdict(spans, share)
 
-    def _align(self, words: _Words, content: Sequence[int]) -> list[tuple[int, list[tuple[int, int, int]]]]:
+    def _align(self, words: _Words, content: Sequence[int]) -> list[tuple[int, list[Run]]]:
         """The sentences of the source that together hold most of the words: index, matching blocks (a, b, length)."""
         wanted = {words.words[i] for i in content}
-        shared = sorted(range(len(self._bags)), key=lambda s: (-len(wanted & self._bags[s]), s))
-        matches = []
-        for index in shared[:_CANDIDATES]:
-            if not wanted & self._bags[index]:
-                break
-            matcher = SequenceMatcher(None, words.words, self._words[index].words, autojunk=False)
-            matches.append((index, [(b.a, b.b, b.size) for b in matcher.get_matching_blocks() if b.size]))
-        chosen: list[tuple[int, list[tuple[int, int, int]]]] = []
+        matches = [(index, aligned_runs(words.words, self._words[index].words)) for index in self._most_like(wanted)]
+        chosen: list[tuple[int, list[Run]]] = []
         missing = set(content)
 
-        def gain(match: tuple[int, list[tuple[int, int, int]]]) -> int:
+        def gain(match: tuple[int, list[Run]]) -> int:
             return sum(i in missing for a, _, n in match[1] for i in range(a, a + n))
 
         while matches and missing and len(chosen) < _FUSED:
@@ -185,21 +210,22 @@ class Source:
             return chosen[:1]
         return chosen
 
-    def _share_of(self, index: int, blocks: Sequence[tuple[int, int, int]]) -> float:
+    def _share_of(self, index: int, blocks: Sequence[Run]) -> float:
         """Share of a source sentence's content words that are matched."""
         words = self._words[index].words
         matched = {i for _, b, n in blocks for i in range(b, b + n)}
         content = [i for i, word in enumerate(words) if word not in _FUNCTION]
         return sum(i in matched for i in content) / max(1, len(content))
 
-    def _contradiction(self, words: _Words, aligned: Sequence[tuple[int, list[tuple[int, int, int]]]]) -> str:
+    def _contradiction(self, words: _Words, aligned: Sequence[tuple[int, list[Run]]]) -> str:
         """What the sentence says that the aligned sentences do not, or leaves out that turns them over."""
         matched = {i for _, blocks in aligned for a, _, n in blocks for i in range(a, a + n)}
+        pairs = {pair for s, _ in aligned for pair in self._words[s].pairs()}
         for i, (word, raw) in enumerate(zip(words.words, words.raw, strict=True)):
             number = _is_number(word)
             # In order: that all the names stand somewhere does not say who beat whom.
             if i in matched or (word in self.known and not number):
-                if number and not self._same_unit(words, i, aligned):
+                if number and not _same_unit(words, i, pairs):
                     return f"the number {raw!r} has another unit in the source"
             elif number:
                 return f"the number {raw!r} is not there in the source"
@@ -211,23 +237,12 @@ class Source:
         meant = sum(self._turns_in_clauses(s, blocks) for s, blocks in aligned)
         return "" if said == meant else f"{said} negations or hedges, but {meant} in the source"
 
-    def _same_unit(self, words: _Words, place: int, aligned: Sequence[tuple[int, list[tuple[int, int, int]]]]) -> bool:
-        """Whether a short word right behind a number, likely its unit, stands behind that number in the source too."""
-        after = words.words[place + 1] if place + 1 < len(words.words) else ""
-        long = len(after) > 3 and after not in _NUMBER_WORDS
-        if not after.isalpha() or long or after in _FUNCTION:
-            return True
-        number = words.words[place]
-        return any(
-            (number, after) in zip(w.words, w.words[1:], strict=False) for w in (self._words[s] for s, _ in aligned)
-        )
-
-    def _turns_in_clauses(self, index: int, blocks: Sequence[tuple[int, int, int]]) -> int:
+    def _turns_in_clauses(self, index: int, blocks: Sequence[Run]) -> int:
         """Negations and hedges in the clauses of a sentence that hold matched words, and in those between them."""
         words, span = self._words[index], self.sentences[index]
         text = self.text[span.start : span.end]
         cuts = [m.start() for m in _CLAUSE.finditer(text)]
-        clause = [sum(cut < start for cut in cuts) for start in words.starts]
+        clause = [bisect_left(cuts, start) for start in words.starts]
         # A lone function word that happens to match says nothing about its clause.
         held = {clause[b + i] for _, b, n in blocks for i in range(n) if words.words[b + i] not in _FUNCTION}
         if not held:
@@ -244,6 +259,13 @@ class Source:
     def _closeness(self, sentence: str, spans: Sequence[Span], embedder: Embedder) -> float:
         text = " ".join(self.text[s.start : s.end] for s in spans)
         return float(embedder.similarity(sentence, [text])[0])
+
+
+def _same_unit(words: _Words, place: int, pairs: set[tuple[str, str]]) -> bool:
+    """Whether a short word right behind a number, likely its unit, stands behind that number in the source too."""
+    after = words.words[place + 1] if place + 1 < len(words.words) else ""
+    long = len(after) > 3 and after not in _NUMBER_WORDS
+    return not after.isalpha() or long or after in _FUNCTION or (words.words[place], after) in pairs
 
 
 def numbers(text: str) -> frozenset[str]:
