@@ -57,7 +57,7 @@ class Line:
         recipe: its name.
         budget: as it was asked for; empty for the references.
         values: by measure.
-        against: gain over the other way, by `MEASURE over NAME`, where both were measured on the same questions.
+        against: gain over the other method, by `MEASURE over NAME`, where both were measured on the same questions.
         cold: where shaping pays for passages that are new; None where it saves nothing.
         warm: where it pays for passages that are known.
     """
