@@ -34,7 +34,9 @@ def evaluate(
     ],
     recipe: Annotated[
         list[str] | None,
-        typer.Option(help="A recipe, peer:NAME for another tool, or peers for all that are installed. Repeat it."),
+        typer.Option(
+            help="A recipe, baseline:NAME for another tool, or baselines for all that are installed. Repeat it."
+        ),
     ] = None,
     budget: Annotated[str, typer.Option(help="Budgets, between commas.")] = "15%,30%,50%",
     measure: Annotated[
@@ -56,16 +58,16 @@ def evaluate(
     questions = load_questions(data, format)[:limit]
     if out.exists() and not out.is_dir():
         raise InvalidInputError(f"{out} is a file; --out takes a folder")
-    from ctxshaper.evaluation.baselines import PEERS, installed_peers
-    from ctxshaper.evaluation.comparison import PEER, Comparison
+    from ctxshaper.evaluation.baselines import BASELINES, installed_baselines
+    from ctxshaper.evaluation.comparison import BASELINE, Comparison
     from ctxshaper.evaluation.report import to_html
     from ctxshaper.evaluation.summary import summarize
 
     console = Console(stderr=True)
     recipes: list[str] = []
     for name in recipe or ["qa"]:
-        recipes += [PEER + peer for peer in installed_peers()] if name == "peers" else [name]
-    if "peers" in (recipe or []) and (missing := [name for name in PEERS if PEER + name not in recipes]):
+        recipes += [BASELINE + one for one in installed_baselines()] if name == "baselines" else [name]
+    if "baselines" in (recipe or []) and (missing := [name for name in BASELINES if BASELINE + name not in recipes]):
         console.print(f"not installed, and left out: {', '.join(missing)}")
     budgets = [part.strip() for part in budget.split(",") if part.strip()]
     comparison = Comparison(recipes, budgets, [m.value for m in measure or []], seed, generator, model)

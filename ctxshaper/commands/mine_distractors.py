@@ -38,7 +38,7 @@ def mine_distractors(
     texts = _corpus(corpus) if corpus is not None else []
     if corpus is None and generator is None:
         raise InvalidInputError("nothing to mine from: pass --corpus to retrieve, --generator to write, or both")
-    from ctxshaper.evaluation.mining import WAYS, CorpusIndex, MinedFile, retrieved, written
+    from ctxshaper.evaluation.mining import KINDS, CorpusIndex, MinedFile, retrieved, written
     from ctxshaper.generators import LocalGenerator
     from ctxshaper.reading.reader import Reader
 
@@ -60,7 +60,7 @@ def mine_distractors(
             order = None if reader is None else lambda q, p: list(reader.read(q, p).passage_scores())
             found += retrieved(index, question, answers, skew=skew, weight=weight, count=count, pool=pool, rerank=order)
         if writer is not None:
-            found += [d for way in WAYS if (d := written(writer, question, answers, way)) is not None]
+            found += [d for kind in KINDS if (d := written(writer, question, answers, kind)) is not None]
         file.add(question, found)
         total += len(found)
     console.print(f"{total} distractors for {len(left)} questions written to {out}")
