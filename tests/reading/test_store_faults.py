@@ -204,18 +204,21 @@ assert store.verify().sound
     assert "computed anew" in said
 
 
-def test_two_writers_at_once(tmp_path):
+def test_many_writers_at_once_that_also_compact(tmp_path):
     code = """
 store = KeyStore(sys.argv[1], max_bytes=64 * 2**20)
 mine = range(int(sys.argv[2]), int(sys.argv[2]) + 120)
 for number in mine:
     assert store.put_many("keys", b"w", {key(number): value(number), key(5000): value(5000)}) == 2
     assert store.get_many("keys", b"w", [key(number)]) == {key(number): value(number)}
+    if number % 20 == 5:
+        store.gc()
 """
     writers = [script(code, tmp_path / "keys", 60 * n) for n in range(3)]
     for writer in writers:
         _, err = writer.communicate(timeout=120)
         assert writer.returncode == 0, err
+        assert not err
     with KeyStore(tmp_path / "keys") as store:
         assert store.get_many("keys", b"w", [key(n) for n in range(240)]) == values(*range(240))
         # What two wrote at the same time is there once.
