@@ -15,6 +15,7 @@ from ctxshaper.commands.extras import advice
 from ctxshaper.commands.mine_distractors import mine_distractors
 from ctxshaper.commands.profile import profile
 from ctxshaper.commands.shape import shape
+from ctxshaper.commands.store import store_app
 from ctxshaper.errors import CtxshaperError, InvalidInputError
 
 app = typer.Typer(
@@ -55,6 +56,7 @@ app.command()(explained(calibrate))
 app.command()(explained(profile))
 app.command("mine-distractors")(explained(mine_distractors))
 app.command()(explained(doctor))
+app.add_typer(store_app(explained), name="store")
 
 
 @app.callback(invoke_without_command=True)

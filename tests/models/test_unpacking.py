@@ -84,7 +84,7 @@ def test_a_damaged_copy_is_noticed_and_made_anew(source, copy, damage):
     assert Path(kept(source, copy).location) == copy
     assert intact(copy, source.fingerprint())
     assert (copy / "model.safetensors").read_bytes() == good
-    assert os.listdir(copy.parent) == [copy.name]
+    assert [p.name for p in copy.parent.iterdir()] == [copy.name]
 
 
 def test_without_a_cache_the_gguf_file_itself_is_loaded(tmp_path, monkeypatch):
@@ -142,7 +142,7 @@ def test_a_full_disk_costs_the_copy_and_not_the_model(source, tmp_path):
     ran = run("full", source, tmp_path / "cache" / "tiny")
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.strip() == "tiny.gguf [True]"
-    assert os.listdir(tmp_path / "cache") == []
+    assert list((tmp_path / "cache").iterdir()) == []
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can become another user")
