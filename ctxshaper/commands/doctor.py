@@ -11,9 +11,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ctxshaper.commands.extras import install_line, missing
 from ctxshaper.commands.tables import show
 from ctxshaper.errors import CtxshaperError, MissingDependencyError
+from ctxshaper.extras import install_line, missing
 
 _PACKAGES = (
     "ctxshaper",
