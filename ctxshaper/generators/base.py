@@ -63,6 +63,26 @@ class Generator(Protocol):
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="ctxshaper-generate") as threads:
             return list(threads.map(lambda call: call[0].run(self.generate, call[1]), calls))
 
+    async def agenerate_batch(self, prompts: Sequence[Prompt]) -> list[str]:
+        """The same without blocking the event loop; by default a few `agenerate` at a time.
+
+        Raises:
+            GeneratorError: one of them has no answer; the others are cancelled.
+        """
+        room = asyncio.Semaphore(_AT_ONCE)
+
+        async def one(prompt: Prompt) -> str:
+            async with room:
+                return await self.agenerate(prompt)
+
+        tasks = [asyncio.create_task(one(prompt)) for prompt in prompts]
+        try:
+            return await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
     def count_tokens(self, text: str) -> int:
         """Tokens of a text; where the tokenizer is out of reach, an estimate that is rather too high."""
         # About 4 bytes of English, and 3 bytes (one character) of Chinese, make a token.
