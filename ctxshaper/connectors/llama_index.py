@@ -16,8 +16,10 @@ try:
 except ImportError as missing:
     from ctxshaper.errors import MissingDependencyError
 
+    from ctxshaper.extras import install_line
+
     raise MissingDependencyError(
-        "ctxshaper.connectors.llama_index needs llama-index-core; pip install 'ctxshaper[llama-index]'"
+        f"ctxshaper.connectors.llama_index needs llama-index-core; {install_line('llama-index')}"
     ) from missing
 from llama_index_instrumentation import get_dispatcher  # comes with llama-index-core
 from pydantic import ConfigDict, Field, PrivateAttr, field_serializer

@@ -11,9 +11,9 @@ try:
 except ImportError as missing:
     from ctxshaper.errors import MissingDependencyError
 
-    raise MissingDependencyError(
-        "ShapeToolResults needs langchain 1.x; pip install 'ctxshaper[langchain]'"
-    ) from missing
+    from ctxshaper.extras import install_line
+
+    raise MissingDependencyError(f"ShapeToolResults needs langchain 1.x; {install_line('langchain')}") from missing
 from langchain_core.documents import Document
 from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_core.runnables.config import ensure_config
