@@ -15,7 +15,6 @@ try:
     from llama_index.core.schema import BaseNode, ImageNode, MetadataMode, Node, NodeWithScore, QueryBundle, TextNode
 except ImportError as missing:
     from ctxshaper.errors import MissingDependencyError
-
     from ctxshaper.extras import install_line
 
     raise MissingDependencyError(

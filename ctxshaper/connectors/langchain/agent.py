@@ -10,7 +10,6 @@ try:
     from langchain.agents.middleware.types import ToolCallRequest
 except ImportError as missing:
     from ctxshaper.errors import MissingDependencyError
-
     from ctxshaper.extras import install_line
 
     raise MissingDependencyError(f"ShapeToolResults needs langchain 1.x; {install_line('langchain')}") from missing
