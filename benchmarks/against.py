@@ -15,6 +15,10 @@ from pathlib import Path
 from benchmarks.table import Table
 
 _HERE = Path(__file__).resolve().parents[1]
+_FOREIGN = (
+    ". The baseline has no such benchmark of its own, and today's needs what its package lacks: compare by hand with "
+    "the script that it has"
+)
 
 
 def compared(name: str, arguments: Sequence[str], revision: str, rounds: int) -> list[Table]:
@@ -42,7 +46,8 @@ def compared(name: str, arguments: Sequence[str], revision: str, rounds: int) ->
             runs: dict[Path, list[list[Table]]] = {_HERE: [], tree: []}
             for _ in range(rounds):
                 for place, results in runs.items():
-                    results.append(_run(name, options, place, revision if place == tree else "the working tree", own))
+                    called = revision if place == tree else "the working tree"
+                    results.append(_run(name, options, place, called, own or place == _HERE))
         finally:
             _git("worktree", "remove", "--force", str(tree))
     how = "its own benchmark" if own else "today's benchmark over its package"
@@ -61,15 +66,7 @@ def _run(name: str, options: Sequence[str], place: Path, called: str, own: bool)
         )
         if done.returncode or not file.is_file():
             last = (done.stderr.strip() or "it said nothing").splitlines()[-1]
-            hint = (
-                ""
-                if own or called == "the working tree"
-                else (
-                    f". {called} has no benchmark {name!r} of its own, and today's does not run on its package: compare by "
-                    "hand with the script that it has"
-                )
-            )
-            sys.exit(f"benchmark {name!r} failed on {called}: {last}{hint}")
+            sys.exit(f"benchmark {name!r} failed on {called}: {last}{'' if own else _FOREIGN}")
         return [Table.from_dict(table) for table in json.loads(file.read_text(encoding="utf-8"))]
 
 

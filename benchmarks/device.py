@@ -29,8 +29,8 @@ class Ceilings:
 
     def __str__(self) -> str:
         return (
-            f"{torch.cuda.get_device_name()}, torch {torch.__version__}: copy {self.copy / 1e9:.2f} TB/s, bf16 products "
-            f"{self.product / 1e9:.0f} TFLOP/s in a burst, {self.sustained / 1e9:.0f} over 1.5 s."
+            f"{torch.cuda.get_device_name()}, torch {torch.__version__}: copy {self.copy / 1e9:.2f} TB/s, bf16 "
+            f"products {self.product / 1e9:.0f} TFLOP/s in a burst, {self.sustained / 1e9:.0f} over 1.5 s."
         )
 
 
@@ -42,10 +42,7 @@ def needed() -> None:
 
 def ceilings() -> Ceilings:
     """Measure the rates of a large copy and of large matrix products."""
-    source = torch.randn(1 << 31, device="cuda", dtype=torch.bfloat16)
-    target = torch.empty_like(source)
-    copy = 2 * source.nbytes / events(lambda: target.copy_(source))
-    del source, target
+    copy = _copy_rate()
     torch.cuda.empty_cache()
     a, b = torch.randn(2, 8192, 8192, device="cuda", dtype=torch.bfloat16)
     operations = 2 * 8192**3
@@ -57,6 +54,12 @@ def ceilings() -> Ceilings:
         torch.cuda.synchronize()
         count += 50
     return Ceilings(copy, product, operations * count / (time.perf_counter() - started) / 1e3)
+
+
+def _copy_rate() -> float:
+    source = torch.randn(1 << 31, device="cuda", dtype=torch.bfloat16)
+    target = torch.empty_like(source)
+    return 2 * source.nbytes / events(lambda: target.copy_(source))
 
 
 def events(call: Callable[[], object], repeats: int = 15, warmups: int = 3) -> float:

@@ -27,7 +27,6 @@ import torch
 from benchmarks.device import Ceilings, busy, ceilings, events, needed
 from benchmarks.table import Table
 from benchmarks.timing import of_each
-from ctxshaper.data import Passage
 from ctxshaper.reading.profile import Head, HeadProfile
 from ctxshaper.reading.reader import Reader
 from ctxshaper.text.segments import sentences
@@ -70,6 +69,8 @@ def run(arguments: argparse.Namespace) -> list[Table]:
         write_model(Path(folder), SHAPE, "cuda", torch.bfloat16)
         for tokens in arguments.tokens:
             rows[f"{tokens:,} tokens"] = {"GemFilter's way, causal, ms": causal(folder, tokens)}
+            gc.collect()
+            torch.cuda.empty_cache()
         for compiled in (False, True) if arguments.compiled else (False,):
             measured = speed(folder, arguments.tokens, known, compiled)
             for name, figures in measured.items():
@@ -115,7 +116,7 @@ def of_smollm2(path: Path, limit: int = 30) -> Table:
         )
         third = max(1, len(one) // 3)
         overlaps.append(len(set(np.argsort(-one)[:third]) & set(np.argsort(-other)[:third])) / third)
-        correlations.append(float(np.corrcoef(*(np.argsort(np.argsort(x)) for x in (one, other)))[0, 1]))
+        correlations.append(float(np.corrcoef(one.argsort().argsort(), other.argsort().argsort())[0, 1]))
     if np.mean(overlaps) < 0.9:
         sys.exit(f"the GPU's reading does not rank as the CPU's does (overlap {np.mean(overlaps):.2f})")
     figures = {"overlap of the best third": float(np.mean(overlaps)), "rank correlation": float(np.mean(correlations))}
@@ -181,11 +182,7 @@ def causal(folder: str, tokens: int) -> float:
     model = AutoModel.from_pretrained(folder, dtype=torch.bfloat16, attn_implementation="sdpa").to("cuda")
     ids = torch.randint(0, _WORDS, (1, tokens), device="cuda")
     with torch.inference_mode():
-        figure = events(lambda: model(input_ids=ids, use_cache=False), 1, 1)
-    del model, ids
-    gc.collect()
-    torch.cuda.empty_cache()
-    return figure
+        return events(lambda: model(input_ids=ids, use_cache=False), 1, 1)
 
 
 def write_model(folder: Path, shape: dict[str, Any], device: str, dtype: torch.dtype) -> None:

@@ -104,8 +104,10 @@ def _prefill(tokens: int, known: Ceilings) -> Figures:
     asked = partial(passage_attention, q, k, v, offsets)
     few = partial(passage_attention, q[:, :2048], k[:, :2048], v[:, :2048], offsets[: 2048 // PASSAGE + 1])
     _check("passage_attention", few(backend="triton"), few(backend="torch"), 8e-3)
-    by_passage = [x.view(x.shape[0], -1, PASSAGE, DIM).transpose(0, 1).contiguous() for x in (q, k, v)]
-    plain = partial(torch.nn.functional.scaled_dot_product_attention, *by_passage, is_causal=True, enable_gqa=True)
+    apart, keys, values = (x.view(x.shape[0], -1, PASSAGE, DIM).transpose(0, 1).contiguous() for x in (q, k, v))
+    plain = partial(
+        torch.nn.functional.scaled_dot_product_attention, apart, keys, values, is_causal=True, enable_gqa=True
+    )
     moved = (2 * q.nbytes + k.nbytes + v.nbytes) / known.copy
     multiplied = 4 * tokens * HEADS * DIM * PASSAGE / 2 / known.product
     work = partial(asked, backend="triton")

@@ -102,7 +102,7 @@ def floor(reader: Reader, tokens: int, rate: float) -> float:
     per_layer = config.hidden_size * (
         2 * head * (config.num_attention_heads + config.num_key_value_heads) + 3 * config.intermediate_size
     )
-    return 2e3 * tokens * per_layer * (layers - 1) / rate
+    return float(2e3 * tokens * per_layer * (layers - 1) / rate)
 
 
 def matmul_rate(dtype: torch.dtype) -> float:
