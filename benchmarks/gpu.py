@@ -3,7 +3,8 @@
 The weights are random, of 14 layers, made with transformers' own config in a temporary folder; passages have 256
 tokens, and every query is a new one. First a small model of the same kind is read on the CPU and on the GPU: where the
 scores differ nothing is timed. With `--questions`, the embedded SmolLM2 in bfloat16 on the GPU is compared with its
-float32 reading on the CPU too. Everything goes through the public API; needed are torch, triton and transformers.
+float32 reading on the CPU too. Everything goes through the public API; needed are torch,
+triton and transformers.
 
 The floor of a prefill is its matrix products at the rate of a large one; that of a warm query is the weights, and what
 is remembered of the passages, moved once at the rate of a large copy. GemFilter's way is stock transformers: the whole
@@ -29,7 +30,6 @@ from benchmarks.table import Table
 from benchmarks.timing import of_each
 from ctxshaper.reading.profile import Head, HeadProfile
 from ctxshaper.reading.reader import Reader
-from ctxshaper.text.segments import sentences
 
 SHAPE = {
     "hidden_size": 4096,
@@ -100,6 +100,7 @@ def agreement() -> Table:
 def of_smollm2(path: Path, limit: int = 30) -> Table:
     """SmolLM2's reading in bfloat16 on the GPU beside float32 on the CPU; ends the process where they rank apart."""
     from ctxshaper.evaluation.loaders import load_questions
+    from ctxshaper.text.segments import sentences
 
     cpu, gpu = Reader(device="cpu", dtype="float32"), Reader(device="cuda")
     overlaps, correlations = [], []
