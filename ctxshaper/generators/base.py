@@ -6,19 +6,10 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from typing import Literal, Protocol, TypedDict, cast, get_args, runtime_checkable
+from typing import Protocol, cast, get_args, runtime_checkable
 
+from ctxshaper.data import Message, Role
 from ctxshaper.errors import InvalidInputError
-
-Role = Literal["system", "user", "assistant"]
-
-
-class Message(TypedDict):
-    """One turn of a conversation, spelled as everybody's API spells it."""
-
-    role: Role
-    content: str
-
 
 Prompt = str | Sequence[Message]
 # Calls of one batch that are under way together: an endpoint answers them side by side.

@@ -160,7 +160,7 @@ def test_an_awaited_batch_goes_side_by_side_in_order_and_ends_at_a_failure():
 def test_the_fake_pickles_and_copies():
     fake = FakeGenerator(["one", "two"], delay=0.001)
     assert fake.generate("x") == "one"
-    for same in (pickle.loads(pickle.dumps(fake)), copy.deepcopy(fake)):  # noqa: S301  # our own bytes
+    for same in (pickle.loads(pickle.dumps(fake)), copy.deepcopy(fake)):  # our own bytes
         assert same.prompts == ["x"]
         assert same.generate("y") == "two"
     assert fake.prompts == ["x"]

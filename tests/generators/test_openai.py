@@ -378,4 +378,4 @@ def test_a_batch_keeps_order_and_one_failure_ends_it(endpoint):
 
 def test_it_pickles_and_copies(endpoint):
     generator = endpoint[0](completion("ok"))
-    assert pickle.loads(pickle.dumps(generator)) == copy.deepcopy(generator) == generator  # noqa: S301  # our own bytes
+    assert pickle.loads(pickle.dumps(generator)) == copy.deepcopy(generator) == generator  # our own bytes
