@@ -87,7 +87,7 @@ def test_odd_texts(generator):
 
 
 def test_copies_carry_the_description_and_share_what_is_loaded(generator):
-    sent = pickle.loads(pickle.dumps(generator))  # noqa: S301
+    sent = pickle.loads(pickle.dumps(generator))
     copies = [sent, copy.deepcopy(generator), LocalGenerator(generator.language_model)]
     assert len(pickle.dumps(generator)) < 1000
     for other in copies[:2]:

@@ -97,7 +97,7 @@ class _Words:
         return cls(tuple(_norm(m[0]) for m in found), tuple(m[0] for m in found), tuple(m.start() for m in found))
 
     def pairs(self) -> Iterator[tuple[str, str]]:
-        return zip(self.words, self.words[1:], strict=False)
+        return pairwise(self.words)
 
 
 class Source:
