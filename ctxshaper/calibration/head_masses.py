@@ -159,7 +159,7 @@ class HeadReader:
                 groups += [np.full(one.heading, total * kinds), group[a:b]]
                 shares += [np.ones(one.heading), 1 / seen[a:b]]
             first += len(spans)
-        keys, values = self._remember([ids for one in encoded for ids in one.ids])
+        keys, values = self._remember([ids.tolist() for one in encoded for ids in one.ids])
         device = reader.decoder.device
         where = torch.tensor(np.concatenate(groups), device=device)
         share = torch.tensor(np.concatenate(shares), dtype=torch.float32, device=device)

@@ -8,8 +8,7 @@ from ctxshaper.kernels.gem_scores import gem_scores
 from ctxshaper.kernels.graph import GraphedCall
 from ctxshaper.kernels.page_write import page_write
 from ctxshaper.kernels.passage_attention import passage_attention
-from ctxshaper.kernels.query_attention import query_attention, query_attention_batch
-from ctxshaper.kernels.segment_reduce import segment_reduce
+from ctxshaper.kernels.query_attention import query_attention
 
 __all__ = [
     "Backend",
@@ -18,6 +17,4 @@ __all__ = [
     "page_write",
     "passage_attention",
     "query_attention",
-    "query_attention_batch",
-    "segment_reduce",
 ]

@@ -1,4 +1,4 @@
-"""First look at many passages at once: each reads itself, causally, and one short prefix that all of them share.
+"""Prefill of many passages at once: each attends to itself, causally, and to one short prefix that all share.
 
 Passages lie end to end in one sequence, without padding. For token t of a passage that starts at c::
 

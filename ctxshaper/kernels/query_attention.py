@@ -12,7 +12,6 @@ Softmax does not care which passage a key belongs to, so a request is only a lis
 """
 
 import math
-from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -34,7 +33,6 @@ def query_attention(
     *,
     scale: float | None = None,
     softcap: float | None = None,
-    mass_rows: Tensor | None = None,
     mass_weights: Tensor | None = None,
     need_output: bool = True,
     finite: bool = False,
@@ -53,9 +51,7 @@ def query_attention(
         own_v: [R, KV, D] the query's own values.
         scale: factor of the logits; None means 1 / sqrt(D).
         softcap: soft cap of the logits, or None.
-        mass_rows: [n] indices of the rows whose attention counts for the mass; None means all.
-        mass_weights: [H] or [R, H] float32 weights of the mass; None means 1. A zero leaves its head or row out.
-            The mass is computed when `mass_rows` or `mass_weights` is given.
+        mass_weights: [H] or [R, H] float32 weights of the mass, a zero leaves its head or row out; None: no mass.
         need_output: False leaves out the values: only `lse` and the mass are computed.
         finite: the caller's promise that no slot of the pool holds NaN or infinity, valid or not, as `PagedPool` keeps
             it; lets the kernel copy whole tiles in bulk.
@@ -70,7 +66,7 @@ def query_attention(
         InvalidInputError: shapes that do not fit together, or a kernel asked for by name that cannot take them.
     """
     _check(q, k_pages, v_pages, page_ids, page_lengths, own_k, own_v)
-    weights = row_weights(q, mass_rows, mass_weights)
+    weights = row_weights(q, mass_weights)
     scale = 1.0 / math.sqrt(q.shape[-1]) if scale is None else scale
     reason = half_precision_reason(q, k_pages, v_pages, own_k, own_v) or head_dim_reason(q.shape[-1])
     if use_triton("query_attention", backend, reason, q):
@@ -139,104 +135,6 @@ def one_page(
     return out, lse, mass
 
 
-def query_attention_batch(
-    q: Tensor,
-    k_pages: Tensor,
-    v_pages: Tensor,
-    page_ids: Tensor,
-    page_lengths: Tensor,
-    own_k: Tensor,
-    own_v: Tensor,
-    *,
-    cu_rows: Tensor,
-    cu_pages: Tensor,
-    max_rows: int,
-    max_pages: int,
-    scale: float | None = None,
-    softcap: float | None = None,
-    mass_rows: Tensor | None = None,
-    mass_weights: Tensor | None = None,
-    need_output: bool = True,
-    finite: bool = False,
-    backend: Backend = "auto",
-) -> Result:
-    """Run `query_attention` for many requests over one pool in one launch family.
-
-    Request b owns rows ``cu_rows[b]:cu_rows[b + 1]`` of `q`, `own_k`, `own_v` and entries
-    ``cu_pages[b]:cu_pages[b + 1]`` of `page_ids` and `page_lengths`; requests may share pages.
-
-    Args:
-        q: [sum of R, H, D]; the other tensors are packed likewise, see `query_attention`.
-        k_pages: [N, KV, S, D].
-        v_pages: [N, KV, S, D].
-        page_ids: [sum of P].
-        page_lengths: [sum of P].
-        own_k: [sum of R, KV, D].
-        own_v: [sum of R, KV, D].
-        cu_rows: [B + 1] int32 on q's device, offsets of rows, from 0.
-        cu_pages: [B + 1] int32 on q's device, offsets of pages, from 0.
-        max_rows: most rows of one request (known to the host, so that nothing waits for the device).
-        max_pages: most pages of one request.
-        scale: as in `query_attention`.
-        softcap: as in `query_attention`.
-        mass_rows: indices into the packed rows.
-        mass_weights: [H] or [sum of R, H].
-        need_output: as in `query_attention`.
-        finite: as in `query_attention`.
-        backend: see `ctxshaper.kernels.dispatch`.
-
-    Returns:
-        out [sum of R, H, D] or None, lse [sum of R, H], mass [sum of P * S] or None.
-
-    Raises:
-        InvalidInputError: as in `query_attention`.
-    """
-    _check(q, k_pages, v_pages, page_ids, page_lengths, own_k, own_v)
-    if cu_rows.shape != cu_pages.shape or cu_rows.dim() != 1 or cu_rows.numel() < 2:
-        raise InvalidInputError(
-            f"cu_rows is {list(cu_rows.shape)} and cu_pages {list(cu_pages.shape)}; both must be [B + 1] with B >= 1."
-        )
-    weights = row_weights(q, mass_rows, mass_weights)
-    scale = 1.0 / math.sqrt(q.shape[-1]) if scale is None else scale
-    reason = half_precision_reason(q, k_pages, v_pages, own_k, own_v) or head_dim_reason(q.shape[-1])
-    if use_triton("query_attention", backend, reason, q):
-        from ctxshaper.kernels.triton import query_attention as kernel
-
-        offsets = (cu_rows, cu_pages, max_rows, max_pages)
-        return kernel.query_attention(
-            q,
-            k_pages,
-            v_pages,
-            page_ids,
-            page_lengths,
-            own_k,
-            own_v,
-            scale,
-            softcap,
-            weights,
-            need_output,
-            finite,
-            offsets,
-        )
-    rows, pages = cu_rows.tolist(), cu_pages.tolist()
-    parts = []
-    for (row, row_end), (page, page_end) in zip(pairwise(rows), pairwise(pages), strict=True):
-        own, held = slice(row, row_end), slice(page, page_end)
-        own_weights = None if weights is None else weights[own]
-        parts.append(
-            reference(
-                q[own], k_pages, v_pages, page_ids[held], page_lengths[held], own_k[own], own_v[own],
-                scale, softcap, own_weights, need_output,
-            )
-        )  # fmt: skip
-    outs, lses, masses = zip(*parts, strict=True)
-    return (
-        torch.cat([o for o in outs if o is not None]) if need_output else None,
-        torch.cat(lses),
-        torch.cat([m for m in masses if m is not None]) if weights is not None else None,
-    )
-
-
 def reference(
     q: Tensor,
     k_pages: Tensor,
@@ -299,22 +197,16 @@ def reference(
     return out, lse, mass
 
 
-def row_weights(q: Tensor, mass_rows: Tensor | None, mass_weights: Tensor | None) -> Tensor | None:
-    """Spread `mass_rows` and `mass_weights` to one [R, H] float32 tensor, or None when neither is given."""
+def row_weights(q: Tensor, mass_weights: Tensor | None) -> Tensor | None:
+    """Spread `mass_weights` to one [R, H] float32 tensor, or None when none is given."""
     rows, heads = q.shape[:2]
-    if mass_rows is None and mass_weights is None:
-        return None
     if mass_weights is None:
-        mass_weights = q.new_ones(heads, dtype=torch.float32)
+        return None
     if tuple(mass_weights.shape) not in ((heads,), (rows, heads)):
         raise InvalidInputError(
             f"mass_weights is {list(mass_weights.shape)}; allowed are [{heads}] and [{rows}, {heads}]."
         )
-    weights = mass_weights.to(device=q.device, dtype=torch.float32).expand(rows, heads)
-    if mass_rows is None:
-        return weights.contiguous()
-    chosen = torch.zeros(rows, 1, device=q.device).index_fill_(0, mass_rows.to(q.device).long(), 1.0)
-    return weights * chosen
+    return mass_weights.to(device=q.device, dtype=torch.float32).expand(rows, heads).contiguous()
 
 
 def _check(q: Tensor, k: Tensor, v: Tensor, ids: Tensor, lengths: Tensor, own_k: Tensor, own_v: Tensor) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
+import sys
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,52 +12,66 @@ from numpy.typing import NDArray
 
 from ctxshaper.data import Passage
 from ctxshaper.errors import InvalidInputError, ModelError
+from ctxshaper.reading.locks import ForkSafeLock
 from ctxshaper.reading.memory import content_key
 from ctxshaper.reading.profile import HeadProfile
 from ctxshaper.text.tokenization import Encoder
 
 # Passages end at this position and the query follows: every passage is equally near to the query, and its memory
-# does not depend on the others. Measured on HotpotQA, ends at 512, 1,024 and 2,048 did equally well.
+# does not depend on the others. Set by hand: on HotpotQA ends at 512, 1,024 and 2,048 kept the evidence equally well.
 _END = 2048
+# Positions that are left to the query where the model sees few. Set by hand: HotpotQA's longest question has 60 tokens.
 _QUERY_ROOM = 256
+# Tokens that two windows of a long passage share, so that a sentence at a border is whole in one of them. Set by hand:
+# longer than nearly every sentence.
 _OVERLAP = 128
+# Most tokens of a title; what is longer is no title.
 _HEADING = 64
-# Characters of passages whose tokens are kept: some 50 MB.
-_KEPT_CHARACTERS = 2_000_000
+# Fewest tokens of a window: with less, a passage would be read in more windows than it has sentences.
+_LEAST_ROOM = 32
+# Bytes of the tokens that are kept beside the memories: some two million tokens.
+_KEPT_BYTES = 2**26
+
+Ids = NDArray[np.int32]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Tokens:
     """A passage as tokens: its windows, and where each window's tokens lie in its source.
 
     Attributes:
-        offsets: [n, 2] of the source's tokens.
+        offsets: [n, 2] character offsets of the source's tokens, half-open.
         windows: token ranges, overlapping.
-        ids: by window, with the heading in front.
+        ids: by window, [heading + tokens] with the heading in front.
         keys: by window, what its memory is known by.
-        heading: tokens of the heading.
+        heading: number of tokens of the heading.
     """
 
     offsets: NDArray[np.int64]
     windows: tuple[tuple[int, int], ...]
-    ids: tuple[tuple[int, ...], ...]
+    ids: tuple[Ids, ...]
     keys: tuple[bytes, ...]
     heading: int
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes that its arrays hold."""
+        return self.offsets.nbytes + sum(ids.nbytes for ids in self.ids)
+
 
 class Layout:
-    """Turns passages and queries into tokens and positions for one model and one head profile.
+    """Turns passages and queries into tokens and positions for one model and one head profile. Thread-safe.
 
     Args:
         encoder: the model's tokenizer.
         profile: the prompt's texts.
         name: the model's, for errors.
-        reach: how many positions a token can see, or None for any number.
-        fingerprint: what else shapes a memory: model, revision, layers, type.
+        max_context: how many positions a token can see, or None for any number.
+        fingerprint: what else shapes a memory: weights, layers, type.
         max_tokens: the most tokens of passages in one request.
 
     Raises:
-        ModelError: a reach too short to read anything.
+        ModelError: a context too short to read anything behind the profile's prefix.
     """
 
     def __init__(
@@ -66,21 +80,32 @@ class Layout:
         profile: HeadProfile,
         name: str,
         *,
-        reach: int | None,
+        max_context: int | None,
         fingerprint: tuple[object, ...],
         max_tokens: int,
     ) -> None:
-        self.encoder, self.name, self.reach, self.max_tokens = encoder, name, reach, max_tokens
+        self.encoder, self.name, self.max_context, self.max_tokens = encoder, name, max_context, max_tokens
         self.prefix = encoder.bos + encoder.markup(profile.prefix)
         self.gap = encoder.markup("\n\n")
         self._before, self._after = encoder.markup(profile.before_query), encoder.markup(profile.after_query)
-        self.end = _END if reach is None else min(_END, reach - _QUERY_ROOM)
-        if self.end < len(self.prefix) + 2:
-            raise ModelError(f"{name} sees only {reach} positions, too few to read passages with")
+        self.end = _END if max_context is None else min(_END, max_context - _QUERY_ROOM)
+        self._room = self.end - len(self.prefix)
+        if self._room < _LEAST_ROOM:
+            sees = "any number of positions" if max_context is None else f"only {max_context} positions"
+            raise ModelError(
+                f"{name} sees {sees}, passages end at {self.end}, and the profile's prefix takes {len(self.prefix)}: "
+                f"fewer than {_LEAST_ROOM} are left for a passage. Use a model with a longer context, or a shorter "
+                "prefix"
+            )
         self._fingerprint = repr((*fingerprint, self.end, self.prefix)).encode()
         self._known: OrderedDict[tuple[str, str], Tokens] = OrderedDict()
-        self._characters = 0
-        self._lock = threading.Lock()
+        self._bytes = 0
+        self._lock = ForkSafeLock()
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of the texts and tokens that are kept for the next request."""
+        return self._bytes
 
     def query(self, query: str, hint: str = "") -> tuple[list[int], list[int]]:
         """Tokens of the query in its frame, and which of them count: the query's own, and the last of a hint.
@@ -96,8 +121,8 @@ class Layout:
             raise InvalidInputError("the query is empty; pass the user's question")
         own, _ = self.encoder.data(query)
         ids = self._before + own + self._after + self.encoder.data(hint)[0]
-        if self.reach is not None and len(ids) > self.reach - self.end:
-            room = self.reach - self.end - len(ids) + len(own)
+        if self.max_context is not None and len(ids) > self.max_context - self.end:
+            room = self.max_context - self.end - len(ids) + len(own)
             raise InvalidInputError(
                 f"the query has {len(own)} tokens; {self.name} takes at most {room} beside the passages"
             )
@@ -108,7 +133,7 @@ class Layout:
         """One causal prompt: its tokens, the range of each passage's own tokens in it, and the passages.
 
         Raises:
-            InvalidInputError: a prompt beyond the model's reach.
+            InvalidInputError: a prompt longer than the model's context.
         """
         ids, ranges, read = list(self.prefix), [], []
         for passage in passages:
@@ -118,10 +143,10 @@ class Layout:
             ids += self.gap
             read.append(Tokens(offsets, ((0, len(own)),), (), (), len(heading)))
         ids += self.query(query)[0]
-        if self.reach is not None and len(ids) > self.reach:
+        if self.max_context is not None and len(ids) > self.max_context:
             raise InvalidInputError(
-                f"the prompt has {len(ids)} tokens, but {self.name} sees {self.reach} at once; use fewer passages or "
-                "independent reading"
+                f"the prompt has {len(ids)} tokens, but {self.name} sees {self.max_context} at once; use fewer "
+                "passages or independent reading"
             )
         return ids, ranges, read
 
@@ -137,22 +162,25 @@ class Layout:
             if known is not None:
                 self._known.move_to_end(name)
                 return known
-        heading, ids, offsets = self._encode(passage)
-        room = self.end - len(self.prefix) - len(heading)
+        heading, own, offsets = self._encode(passage)
+        ids = np.array(own, dtype=np.int32)
+        # A window always holds text: `_room` is at least `_LEAST_ROOM`, and a heading takes at most half of it.
+        room = self._room - len(heading)
         windows = [(0, min(len(ids), room))]
         while windows[-1][1] < len(ids):
             start = windows[-1][1] - min(_OVERLAP, room // 4)
             windows.append((start, min(len(ids), start + room)))
-        pieces = tuple((*heading, *ids[a:b]) for a, b in windows)
+        front = np.array(heading, dtype=np.int32)
+        pieces = tuple(np.concatenate((front, ids[a:b])) for a, b in windows)
         keys = tuple(content_key(self._fingerprint, piece) for piece in pieces)
         made = Tokens(offsets, tuple(windows), pieces, keys, len(heading))
         with self._lock:
             if name not in self._known:
                 self._known[name] = made
-                self._characters += len(passage.source)
-            while self._characters > _KEPT_CHARACTERS:
-                (_, source), _ = self._known.popitem(last=False)
-                self._characters -= len(source)
+                self._bytes += _bytes_of(name, made)
+            while self._bytes > _KEPT_BYTES:
+                oldest, tokens = self._known.popitem(last=False)
+                self._bytes -= _bytes_of(oldest, tokens)
         return made
 
     def _encode(self, passage: Passage) -> tuple[list[int], list[int], NDArray[np.int64]]:
@@ -162,10 +190,14 @@ class Layout:
                 f"a passage has {len(passage.source):,} characters; this reader takes at most {self.max_tokens:,} "
                 "tokens in one request: split the passage, or raise max_tokens"
             )
-        heading = self.encoder.data(passage.title + "\n")[0][:_HEADING] if passage.title else []
+        heading: list[int] = []
+        if passage.title:
+            most = min(_HEADING, self._room // 2)
+            # Long before the tokens end the characters may: nothing of a long title is tokenised in vain.
+            heading = self.encoder.data(passage.title[: 32 * most] + "\n")[0][:most]
         return heading, *self.encoder.data(passage.source)
 
-    def joined(self, tokens: Tokens, found: dict[bytes, NDArray[np.float32]]) -> NDArray[np.float32]:
+    def joined(self, tokens: Tokens, found: Mapping[bytes, NDArray[np.float32]]) -> NDArray[np.float32]:
         """[n] scores of a passage's tokens from those of its windows: the mean where windows overlap."""
         if len(tokens.keys) == 1 and tokens.keys[0] in found:
             return found[tokens.keys[0]][tokens.heading :]
@@ -176,3 +208,7 @@ class Layout:
                 seen[start:end] += 1
         scores: NDArray[np.float32] = (total / np.maximum(seen, 1)).astype(np.float32)
         return scores
+
+
+def _bytes_of(name: tuple[str, str], tokens: Tokens) -> int:
+    return sum(map(sys.getsizeof, name)) + tokens.nbytes

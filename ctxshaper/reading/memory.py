@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import threading
-from array import array
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Protocol, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+from ctxshaper.reading.locks import ForkSafeLock
 
 Handle = TypeVar("Handle")
 
@@ -20,10 +22,10 @@ Handle = TypeVar("Handle")
 _JOINED_BYTES = 2**28
 
 
-def content_key(fingerprint: bytes, ids: Iterable[int]) -> bytes:
+def content_key(fingerprint: bytes, ids: NDArray[np.int32]) -> bytes:
     """The key of a passage's memory: a hash over what shaped it and over its tokens."""
     digest = hashlib.blake2b(fingerprint, digest_size=16)
-    digest.update(array("I", ids).tobytes())
+    digest.update(ids.astype("<i4").tobytes())
     return digest.digest()
 
 
@@ -134,7 +136,7 @@ class MemoryCache:
         self._memories: OrderedDict[bytes, PassageMemory] = OrderedDict()
         # The joined memories of the last requests: a second query over the same passages copies nothing.
         self._joined: OrderedDict[tuple[bytes, ...], Held] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
 
     def take(self, keys: Iterable[bytes]) -> dict[bytes, PassageMemory]:
         """See `Memories`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ctxshaper.errors import InvalidInputError, PoolFullError
+from ctxshaper.reading.locks import ForkSafeLock
 from ctxshaper.reading.memory import Held
 from ctxshaper.reading.pool import PagedPool, PageRun
 
@@ -47,7 +47,7 @@ class PagedCache:
         for layer, (k, v) in enumerate(prefix):
             self.pool.write(layer, places, k, v)
         self._runs: OrderedDict[bytes, PageRun] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
 
     def take(self, keys: Iterable[bytes]) -> dict[bytes, PageRun]:
         """See `Memories`."""

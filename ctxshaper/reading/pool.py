@@ -1,8 +1,6 @@
 """A bounded pool of pages that holds the keys and values of passage memories."""
 
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +8,7 @@ from torch import Tensor
 
 from ctxshaper.errors import InvalidInputError, PoolFullError
 from ctxshaper.kernels import page_write
+from ctxshaper.reading.locks import ForkSafeLock
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +72,7 @@ class PagedPool:
         self.keys = torch.zeros(sizes, dtype=dtype, device=device)
         self.values = torch.zeros(sizes, dtype=dtype, device=device)
         self.page_size = page_size
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         self._free = list(range(capacity_pages - 1, -1, -1))
         self._references = [0] * capacity_pages
 
@@ -143,19 +142,6 @@ class PagedPool:
                 self._references[page] -= 1
                 if not self._references[page]:
                     self._free.append(page)
-
-    @contextmanager
-    def pinned(self, runs: Sequence[PageRun]) -> Iterator[None]:
-        """Pin runs for the length of a block; an error inside it releases them too."""
-        held: list[PageRun] = []
-        try:
-            for run in runs:
-                self.pin(run)
-                held.append(run)
-            yield
-        finally:
-            for run in held:
-                self.release(run)
 
     def places(self, runs: Sequence[PageRun]) -> Tensor:
         """Number the slots that the tokens of runs take, one after the other, for `write`.

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,34 +22,28 @@ from ctxshaper.models.loading import load_tokenizer, loading, resolve_lm
 from ctxshaper.reading.attention import AskMemories, ReadPrompt
 from ctxshaper.reading.batches import PassageBatches, read_prefix
 from ctxshaper.reading.layout import Layout, Tokens
+from ctxshaper.reading.locks import ForkSafeLock, once, renew_after_fork
 from ctxshaper.reading.memory import Memories, MemoryCache
 from ctxshaper.reading.paged import PagedCache
 from ctxshaper.reading.profile import HeadProfile
 from ctxshaper.reading.reading import PassageReading, Reading
-from ctxshaper.reading.request_batcher import Gathering
+from ctxshaper.reading.request_batcher import RequestBatcher
 from ctxshaper.reading.warm import WarmQueries
 from ctxshaper.text.tokenization import Encoder
 
 _CACHE_BYTES = 2**30
 
-_T = TypeVar("_T")
-
-
-class _once(cached_property[_T]):  # noqa: N801  # used as a decorator
-    """A cached property that is computed by one thread while others wait."""
-
-    def __get__(self, instance: Any, owner: Any = None) -> _T:  # type: ignore[override]
-        if instance is None:
-            return self  # type: ignore[return-value]
-        with instance._lock:
-            return super().__get__(instance, owner)  # type: ignore[no-any-return]
-
 
 class Reader:
-    """The first L layers of a small causal language model, and what they remember of the passages they read.
+    """Scores every token of a set of passages for a query, by the attention of a small language model. Thread-safe.
 
-    Each passage is read by itself behind a short prefix; a query then attends to all memories at once. The cost is
-    linear in the passages and near zero for those seen before; scores do not depend on the order of passages.
+    Only the model's first layers run. Each passage is read by itself behind a short prefix, and what the layers made
+    of it is remembered; a query then attends to all memories at once. The cost is linear in the passages and near zero
+    for those seen before; scores do not depend on the order of passages.
+
+    A reader pickles and copies as its arguments: the copy loads the model at its own first use and has read nothing.
+    A forked child may go on with the parent's reader; torch then runs on one thread there, because OpenMP's threads do
+    not survive a fork.
 
     Args:
         model: None for the embedded SmolLM2, a folder, a GGUF file, or a hub name.
@@ -80,6 +72,19 @@ class Reader:
         max_tokens: int = 131_072,
         compiled: bool = False,
     ) -> None:
+        self._arguments = {
+            "model": model,
+            "profile": profile,
+            "device": device,
+            "dtype": dtype,
+            "cache_bytes": cache_bytes,
+            "max_tokens": max_tokens,
+            "compiled": compiled,
+        }
+        if max_tokens < 1 or (cache_bytes is not None and cache_bytes < 0):
+            raise InvalidInputError(
+                f"a reader takes max_tokens >= 1 and cache_bytes >= 0, but got {max_tokens} and {cache_bytes}"
+            )
         self.source = resolve_lm(model)
         self.device = pick_device(device)
         self.dtype = pick_dtype(dtype, self.device)
@@ -87,14 +92,26 @@ class Reader:
         self._cache_bytes = cache_bytes
         self._compiled = compiled
         self._profile = profile
-        self._lock = threading.RLock()
+        self._lock = ForkSafeLock(reentrant=True)
+        renew_after_fork(self)
 
-    @_once
+    def __getstate__(self) -> dict[str, Any]:
+        return self._arguments
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]  # as if newly made
+
+    def renew(self) -> None:
+        """Go on in a forked child."""
+        if "decoder" in self.__dict__:
+            torch.set_num_threads(1)
+
+    @once
     def encoder(self) -> Encoder:
         """The model's tokenizer, safe to share."""
         return Encoder(load_tokenizer(self.source))
 
-    @_once
+    @once
     def profile(self) -> HeadProfile:
         """The head profile in use."""
         if isinstance(self._profile, HeadProfile):
@@ -105,42 +122,50 @@ class Reader:
         return shipped or self._automatic_profile()
 
     def _automatic_profile(self) -> HeadProfile:
-        with loading(self.source):
-            from transformers import AutoConfig
-
-            config = AutoConfig.from_pretrained(self.source.location, **self.source.arguments())
-        config = getattr(config, "text_config", config)
         warnings.warn(
             f"no head profile for {self.source.name!r}: all heads of a middle layer are used, minus a content-free "
             f"query; `ctxshaper calibrate --model {self.source.name}` finds better ones",
             stacklevel=3,
         )
-        return HeadProfile.automatic(self.source.name, int(config.num_hidden_layers), int(config.num_attention_heads))
+        return HeadProfile.automatic(self.source.name, *self._size)
 
-    @_once
+    @once
+    def _size(self) -> tuple[int, int]:
+        """How many layers the model has, and how many query heads a layer has."""
+        with loading(self.source):
+            from transformers import AutoConfig
+
+            config = AutoConfig.from_pretrained(self.source.location, **self.source.arguments())
+        config = getattr(config, "text_config", config)
+        return int(config.num_hidden_layers), int(config.num_attention_heads)
+
+    @once
     def decoder(self) -> Decoder:
         """The layers that are read, loaded at first use."""
+        self.profile.check(self.source.name, *self._size)
         layers = max(self.profile.layers, self.profile.filter_layer + 1)
         return Decoder(self.source, layers, self.device, self.dtype, self._compiled)
 
-    @_once
+    @once
     def layout(self) -> Layout:
         """How passages and queries stand in front of the model."""
-        shape = (self.source.name, self.source.revision(), self.decoder.layers, self.dtype)
+        # The weights themselves name a memory where the source can tell them; file times and a model's name do not.
+        weights = getattr(self.source, "fingerprint", self.source.revision)()
+        shape = (weights, self.decoder.layers, self.dtype)
         return Layout(
             self.encoder,
             self.profile,
             self.source.name,
-            reach=self.decoder.reach,
+            max_context=getattr(self.decoder, "max_context", None) or self.decoder.reach,
             fingerprint=shape,
             max_tokens=self.max_tokens,
         )
 
-    @_once
+    @once
     def _prefix(self) -> list[tuple[Tensor, Tensor]]:
         return read_prefix(self.decoder, self.layout.prefix)
 
-    @_once
+    @once
     def cache(self) -> Memories[Any]:
         """What is remembered of passages."""
         if self.device.type != "cuda":
@@ -148,25 +173,20 @@ class Reader:
         free, _ = torch.cuda.mem_get_info(self.device)
         return PagedCache(free // 4 if self._cache_bytes is None else self._cache_bytes, self._prefix)
 
-    @_once
-    def _gathering(self) -> Gathering[Any]:
-        return Gathering(self.cache, PassageBatches(self.decoder, self.cache, self._prefix, self.layout.end).read)
+    @once
+    def _batcher(self) -> RequestBatcher[Any]:
+        return RequestBatcher(self.cache, PassageBatches(self.decoder, self.cache, self._prefix, self.layout.end).read)
 
-    @_once
+    @once
     def _head_weights(self) -> dict[int, Tensor]:
         """By layer, [H] float32 weights of the heads that count."""
         weights: dict[int, Tensor] = {}
         for head in self.profile.heads:
-            if head.head >= self.decoder.config.num_attention_heads:
-                raise ModelError(
-                    f"the head profile of {self.profile.model!r} names head {head.head}, but {self.source.name} has "
-                    f"{self.decoder.config.num_attention_heads}; pass a profile made for this model"
-                )
             row = weights.setdefault(head.layer, torch.zeros(self.decoder.config.num_attention_heads))
             row[head.head] += head.weight
         return {layer: row.to(self.device) for layer, row in weights.items()}
 
-    @_once
+    @once
     def _warm(self) -> WarmQueries:
         return WarmQueries(self.decoder, self._head_weights, self.layout.end)
 
@@ -292,7 +312,7 @@ class Reader:
         found = self.cache.take(wanted)
         hits = len(found)
         try:
-            found |= self._gathering.read({key: ids for key, ids in wanted.items() if key not in found})
+            found |= self._batcher.read({key: ids for key, ids in wanted.items() if key not in found})
             yield {key: found[key] for key in sorted(found)}, hits
         finally:
             self.cache.release(found.values())

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ctxshaper.data import Span
+from ctxshaper.data import Passage, Span
 
 Reduce = Literal["mean", "sum", "max"]
 
@@ -79,7 +79,7 @@ class Reading:
     Attributes:
         query: the query.
         passages: one entry per passage, in the order given.
-        notes: what it took, for the trace: tokens read, tokens remembered, milliseconds; plain JSON data.
+        notes: what it took, for the trace: passages read and remembered, milliseconds; plain JSON data.
     """
 
     query: str
@@ -89,3 +89,38 @@ class Reading:
     def passage_scores(self, reduce: Reduce = "mean") -> NDArray[np.float64]:
         """[number of passages] one score per passage."""
         return np.array([float(getattr(p.scores, reduce)()) if len(p.scores) else 0.0 for p in self.passages])
+
+
+class PassageReader(Protocol):
+    """Whatever scores the tokens of passages for a query: `Reader`, or `FakeReader` in tests. Thread-safe."""
+
+    def read(self, query: str, passages: Sequence[Passage | str], *, hint: str = "") -> Reading:
+        """A score for every token of every passage: how much the query attends to it; at least 0.
+
+        Args:
+            query: the user's question.
+            passages: whose whole `source` is read, with the title in front.
+            hint: how an answer begins, if that is known.
+        """
+        ...
+
+    def read_gem(
+        self, query: str, passages: Sequence[Passage | str], *, independent: bool = False, calibrated: bool = False
+    ) -> Reading:
+        """A score for every token of every passage by GemFilter's rule (arXiv 2409.17422, section 3).
+
+        Args:
+            query: the user's question; stands last in the prompt.
+            passages: in the order in which they are read.
+            independent: read each passage by itself instead of the whole prompt causally.
+            calibrated: subtract what a place in the prompt gets whatever stands there; causal reading only.
+        """
+        ...
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of a text as this reader counts them."""
+        ...
+
+    def remember(self, passages: Sequence[Passage | str]) -> None:
+        """Read passages ahead of time, so that a later query finds them read."""
+        ...

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter, OrderedDict
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 from ctxshaper.kernels import GraphedCall
 from ctxshaper.models.decoder import Decoder
 from ctxshaper.reading.attention import AskMemories
+from ctxshaper.reading.locks import ForkSafeLock
 from ctxshaper.reading.memory import Held
 
 _ROWS = 16
@@ -36,7 +36,7 @@ class WarmQueries:
         self._decoder, self._weights, self._end = decoder, weights, end
         self._seen: Counter[tuple[int, int]] = Counter()
         self._graphs: OrderedDict[tuple[int, int], GraphedCall[Tensor]] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
 
     def ask(self, ids: list[int], rows: list[int], held: Held) -> Tensor:
         """[P * S] float32 attention mass on the host.

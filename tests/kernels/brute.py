@@ -64,14 +64,3 @@ def gem_scores(q: Tensor, keys: Tensor) -> Tensor:
     raw = torch.einsum("htd,hd->t", wide, q[-1].double())
     padded = torch.cat((torch.zeros(2), raw, torch.zeros(2)))
     return torch.stack([padded[t : t + 5].sum() / 5 for t in range(len(raw))]) if len(raw) else raw
-
-
-def segment_reduce(mass, starts, ends, op, n):
-    def one(values: Tensor) -> float:
-        if not len(values):
-            return 0.0
-        if op == "top":
-            return values.sort(descending=True).values[:n].mean().item()
-        return {"sum": values.sum, "mean": values.mean, "max": values.max}[op]().item()
-
-    return torch.tensor([one(mass[s:e].double()) for s, e in zip(starts.tolist(), ends.tolist(), strict=True)])

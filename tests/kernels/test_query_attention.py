@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ctxshaper.errors import InvalidInputError
-from ctxshaper.kernels import query_attention, query_attention_batch
+from ctxshaper.kernels import query_attention
 
 GPU = torch.cuda.is_available()
 # R, H, KV, D, page size, valid slots of each page
@@ -96,7 +96,7 @@ def test_finite_pages_may_be_copied_in_bulk(slots, dtype, device):
 @pytest.mark.usefixtures("triton_kernels")
 def test_softcap_scale_and_no_output(device):
     inputs = make((3, 4, 2, 64, 64, [64, 10]), torch.float16, device)
-    options = {"softcap": 3.0, "scale": 0.3, "mass_rows": torch.tensor([2, 0], device=device), "need_output": False}
+    options = {"softcap": 3.0, "scale": 0.3, "mass_weights": torch.ones(4, device=device), "need_output": False}
     out, lse, mass = query_attention(*inputs, **options, backend="triton")
     ref_out, ref_lse, ref_mass = query_attention(*inputs, **options, backend="torch")
     assert out is None
@@ -105,42 +105,9 @@ def test_softcap_scale_and_no_output(device):
     assert brute.error(mass, ref_mass) < 1e-4
 
 
-def test_mass_counts_chosen_rows_and_heads(device):
+def test_mass_is_computed_only_where_asked_for(device):
     inputs = make((4, 2, 1, 64, 16, [16, 3]), torch.float16, device)
-    rows = torch.tensor([1, 3])
-    _, _, mass = query_attention(*inputs, mass_rows=rows, mass_weights=torch.tensor([0.0, 2.0]), backend="torch")
-    spread = torch.zeros(4, 2)
-    spread[rows, 1] = 2.0
-    _, _, expected = query_attention(*inputs, mass_weights=spread, backend="torch")
-    assert torch.equal(mass, expected)
     assert query_attention(*inputs)[2] is None
-
-
-@pytest.mark.usefixtures("triton_kernels")
-def test_batch_equals_single_requests(device):
-    lengths = [[16, 16, 4], [], [7], [16, 0, 16, 16]]
-    rows = [3, 2, 9, 1]
-    shapes = [(r, 4, 2, 64, 16, n) for r, n in zip(rows, lengths, strict=True)]
-    singles = [make(shape, torch.float16, device, seed=i) for i, shape in enumerate(shapes)]
-    offset, ids = 0, []
-    for single in singles:
-        ids.append(single[3] + offset)
-        offset += single[1].shape[0]
-    packed = [torch.cat([s[i] for s in singles]) for i in range(7)]
-    packed[3] = torch.cat(ids)
-    weights = some_weights(sum(rows), 4, device)
-    cu_rows = torch.tensor([0, *rows], device=device).cumsum(0).int()
-    cu_pages = torch.tensor([0, *map(len, lengths)], device=device).cumsum(0).int()
-    sizes = {"cu_rows": cu_rows, "cu_pages": cu_pages, "max_rows": 9, "max_pages": 4}
-    got = query_attention_batch(*packed, **sizes, mass_weights=weights, backend="triton")
-    parts = [
-        query_attention(*s, mass_weights=weights[a : a + r], backend="torch")
-        for s, a, r in zip(singles, cu_rows.tolist(), rows, strict=False)
-    ]
-    for i, bound in enumerate((1e-3, 1e-5, 1e-4)):
-        assert brute.error(got[i], torch.cat([p[i] for p in parts])) < bound
-    reference = query_attention_batch(*packed, **sizes, mass_weights=weights, backend="torch")
-    assert all(torch.equal(reference[i], torch.cat([p[i] for p in parts])) for i in range(3))
 
 
 def test_one_page_is_read_in_place(monkeypatch, device):

@@ -9,17 +9,17 @@ import time
 import numpy as np
 import pytest
 import torch
+from ctxshaper.models.abstention import Abstention
+from ctxshaper.reading.focal import FocalReader
 
 from ctxshaper import InvalidInputError
 from ctxshaper.data import deadline
 from ctxshaper.errors import DeadlineError, GeneratorError, ModelError, UnsupportedModelError
 from ctxshaper.generators import LocalGenerator
-from ctxshaper.models.abstention import Abstention
 from ctxshaper.models.attention import LayersRead, causal
 from ctxshaper.models.language_model import LanguageModel
 from ctxshaper.models.loading import load_lm
 from ctxshaper.models.writing import batches
-from ctxshaper.reading.focal import FocalReader
 from tests.conftest import FAMILIES
 
 

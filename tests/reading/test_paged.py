@@ -59,12 +59,3 @@ def test_a_full_pool_forgets_the_oldest_and_leaks_no_page(tiny_model, monkeypatc
 def test_too_small_a_pool_is_refused(tiny_model):
     with pytest.raises(InvalidInputError, match="at least 2 are needed"):
         PagedCache(1000, tiny_reader(tiny_model("llama"))._prefix)
-
-
-def test_a_profile_of_another_model_is_refused(tiny_model):
-    from ctxshaper import HeadProfile, ModelError
-    from ctxshaper.reading.profile import Head
-
-    reader = tiny_reader(tiny_model("llama"), profile=HeadProfile("other", (Head(1, 99),), filter_layer=1))
-    with pytest.raises(ModelError, match="head 99"):
-        reader.read(QUERY, TEXTS)

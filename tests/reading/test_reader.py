@@ -182,7 +182,7 @@ def test_a_long_passage_is_read_in_windows_and_every_token_has_a_score(tiny_mode
 
 
 def test_a_long_passage_is_found_by_its_needle(reader):
-    filler = "The committee met again on Tuesday and discussed the minutes of the last meeting. " * 300
+    filler = "The committee met again on Tuesday and discussed the minutes of the last meeting. " * 100  # two windows
     needle = "The secret code of the vault is 7391. "
     text = filler + needle + filler
     read = reader.read("What is the secret code of the vault?", [text]).passages[0]
@@ -205,10 +205,11 @@ def test_any_text_can_be_read(reader, text):
     assert all(0 <= a <= b <= len(text) for a, b in read.offsets)
 
 
-def test_too_much_text_is_refused_clearly(reader):
+def test_too_much_text_is_refused_clearly(tiny_model):
+    reader = tiny_reader(tiny_model("llama"))
     with pytest.raises(InvalidInputError, match="5,000,000 characters"):
         reader.read("What?", ["a " * 2_500_000])
-    small = Reader(max_tokens=20)
+    small = tiny_reader(tiny_model("llama"), max_tokens=20)
     with pytest.raises(InvalidInputError, match="at most 20"):
         small.read("What?", ["one two three four five six seven eight"] * 3 + ["and this is another long one " * 3])
 
@@ -254,7 +255,7 @@ def test_only_the_layers_that_are_read_are_loaded(tiny_model):
 
 def test_an_attention_that_differs_is_refused(tiny_model, monkeypatch):
     from ctxshaper import UnsupportedModelError
-    from ctxshaper.reading import decoder
+    from ctxshaper.models import decoder
 
     original = decoder._Plain.attend
     monkeypatch.setattr(decoder._Plain, "attend", lambda *a: original(*a) * 1.5)

@@ -20,7 +20,6 @@ class Launch:
         warps: warps of one program.
         stages: depth of the software pipeline.
         per_sm: programs that should share one multiprocessor; sets how far the keys are split.
-        registers: cap on the registers of a thread, or None for the compiler's choice.
         bulk: keys come through the bulk tensor copy engine (where the device has one) instead of per-thread copies.
         rows: most query rows of one tile.
     """
@@ -29,15 +28,13 @@ class Launch:
     warps: int
     stages: int
     per_sm: int = 1
-    registers: int | None = None
     bulk: bool = False
     rows: int = 128
 
     @property
     def options(self) -> dict[str, int]:
         """Keyword arguments that Triton takes at a launch."""
-        named = {"num_warps": self.warps, "num_stages": self.stages}
-        return named if self.registers is None else named | {"maxnreg": self.registers}
+        return {"num_warps": self.warps, "num_stages": self.stages}
 
 
 def choose(key: Hashable, candidates: Sequence[Launch], run: Callable[[Launch], object]) -> Launch:
