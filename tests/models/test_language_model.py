@@ -174,9 +174,9 @@ class Expires(deadline.Deadline):
     [
         lambda model: model.generate_batch(["Hello"], max_new_tokens=50),
         lambda model: model.run([1, 2], [0, 1], Watch()),
-        lambda model: model.log_next([[1, *range(i)] for i in range(1000, 1003)], 5),
+        lambda model: model.log_next([[1, i, *range(1000)] for i in range(5)], 5),
         lambda model: model.next_attention([1, 2, 3], lambda tokens: len(tokens) < 9),
-        lambda model: model.logprobs_batch([("word " * 1200, f"{i}") for i in range(8)]),
+        lambda model: model.logprobs_batch([("word " * 1200, f"{i}") for i in range(16)]),
     ],
 )
 def test_work_stops_at_the_deadline(model, work):
