@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from ctxshaper import InvalidInputError, LanguageModel, Passage
-from ctxshaper.models.language_model import LanguageModel
 from ctxshaper.models.loading import load_lm, load_tokenizer
 from ctxshaper.stages.attention_rag.focal import FocalReader
 
