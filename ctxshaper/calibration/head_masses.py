@@ -16,7 +16,7 @@ from ctxshaper.data import Passage, Span
 from ctxshaper.errors import ModelError
 from ctxshaper.models.attention import LayersRead
 from ctxshaper.models.chat import user_turn
-from ctxshaper.models.loading import load_tokenizer, loading, resolve_lm
+from ctxshaper.models.loading import ModelSource, load_config, load_tokenizer, resolve_lm
 from ctxshaper.reading.attention import ReadPassages
 from ctxshaper.reading.profile import Head, HeadProfile
 from ctxshaper.reading.reader import Reader
@@ -106,13 +106,9 @@ class HeadReader:
 
     def __init__(self, model: str | Path | None = None, *, device: str = "auto", dtype: str = "auto") -> None:
         source = resolve_lm(model)
-        with loading(source):
-            from transformers import AutoConfig
-
-            config = AutoConfig.from_pretrained(source.location, **source.arguments())
-        config = getattr(config, "text_config", config)
+        config = load_config(source).get_text_config()
         self.layers, self.heads = int(config.num_hidden_layers), int(config.num_attention_heads)
-        self.base = HeadProfile.shipped(source.name) or self._framed(source.name)
+        self.base = HeadProfile.shipped(source.name) or self._framed(source)
         # A reader of all layers: what `Reader` keeps to itself is used in this class only.
         everything = HeadProfile(
             source.name,
@@ -126,8 +122,9 @@ class HeadReader:
         self.name = source.name
         self._prefix = self._remember([self._reader.layout.prefix], first=True)
 
-    def _framed(self, name: str) -> HeadProfile:
-        before, after = user_turn(load_tokenizer(resolve_lm(name)), name)
+    def _framed(self, source: ModelSource) -> HeadProfile:
+        name = source.name
+        before, after = user_turn(load_tokenizer(source), name)
         plain = HeadProfile.automatic(name, self.layers, self.heads)
         return HeadProfile(name, plain.heads, plain.filter_layer, prefix=before + plain.prefix, after_query=after)
 

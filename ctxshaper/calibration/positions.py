@@ -17,11 +17,8 @@ from ctxshaper.errors import InvalidInputError
 from ctxshaper.evaluation.prompts import prompt_places
 from ctxshaper.evaluation.questions import Question
 from ctxshaper.models.attention import LayersRead, causal
-from ctxshaper.models.chat import user_turn
-from ctxshaper.models.decoder import Decoder, pick_device, pick_dtype
-from ctxshaper.models.loading import load_tokenizer, loading, resolve_lm
+from ctxshaper.models.language_model import LanguageModel
 from ctxshaper.stages.position_profile import PositionProfile
-from ctxshaper.text.tokenization import Encoder
 
 # How much more the end slots must get than those between them for a layer to show a basin.
 BASIN = 1.3
@@ -66,10 +63,11 @@ class PositionReader:
     """The first layers of a local generator, and how its question attends to slots.
 
     Args:
-        model: None for the embedded SmolLM2, a folder, a GGUF file, or a hub name.
+        model: a `LanguageModel`, or what one is made of: None for the embedded SmolLM2, a folder, a GGUF file, or a
+            hub name.
         layers: how many layers to read; None for the first half, behind which attention follows content.
-        device: "auto", or a torch device.
-        dtype: "auto", "bfloat16", "float16" or "float32".
+        device: of a model that is made here: "auto", or a torch device.
+        dtype: the same: "auto", "bfloat16", "float16" or "float32".
         rendering: how the generator is given its passages; the profile depends on it.
 
     Raises:
@@ -78,26 +76,17 @@ class PositionReader:
 
     def __init__(
         self,
-        model: str | Path | None = None,
+        model: LanguageModel | str | Path | None = None,
         *,
         layers: int | None = None,
         device: str = "auto",
         dtype: str = "auto",
         rendering: Rendering | None = None,
     ) -> None:
-        self.source = resolve_lm(model)
+        made = model if isinstance(model, LanguageModel) else LanguageModel(model, device=device, dtype=dtype)
+        self.source, self.encoder, self._chat = made.source, made.encoder, made.chat
         self.rendering = rendering or Rendering()
-        if layers is None:
-            with loading(self.source):
-                from transformers import AutoConfig
-
-                config = AutoConfig.from_pretrained(self.source.location, **self.source.arguments())
-            layers = max(1, int(getattr(config, "text_config", config).num_hidden_layers) // 2)
-        place = pick_device(device)
-        self.decoder = Decoder(self.source, layers, place, pick_dtype(dtype, place))
-        tokenizer = load_tokenizer(self.source)
-        self.encoder = Encoder(tokenizer)
-        self._frame = user_turn(tokenizer, self.source.name)
+        self.decoder = made.decoder(max(1, made.layers // 2) if layers is None else layers)
 
     def attention(self, question: str, passages: Sequence[Passage]) -> NDArray[np.float64]:
         """[layers, K] attention mass of the question's tokens on each passage, mean over heads and these tokens.
@@ -106,14 +95,13 @@ class PositionReader:
             InvalidInputError: an empty question, or a prompt longer than the model's range.
         """
         text, places = prompt_places(question, passages, self.rendering)
-        before, after = self.encoder.markup(self._frame[0]), self.encoder.markup(self._frame[1])
+        before = self._chat.opening
         own, offsets = self.encoder.data(text)
-        if before[: len(self.encoder.bos)] != self.encoder.bos:
-            before = self.encoder.bos + before
-        ids = [*before, *own, *after]
-        if self.decoder.reach is not None and len(ids) > self.decoder.reach:
+        ids = [*before, *own, *self._chat.closing]
+        limit = self.decoder.max_context
+        if limit is not None and len(ids) > limit:
             raise InvalidInputError(
-                f"the prompt has {len(ids)} tokens, but {self.source.name} sees {self.decoder.reach} at once; use "
+                f"the prompt has {len(ids)} tokens, but {self.source.name} sees {limit} at once; use "
                 "fewer slots or shorter passages"
             )
         # A token belongs to where its last character lies: it may begin with white space.

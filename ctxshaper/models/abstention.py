@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,24 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ctxshaper.data import Passage
-from ctxshaper.errors import InvalidInputError, ModelError
-from ctxshaper.models.chat import user_turn
-from ctxshaper.models.decoder import pick_device, pick_dtype
-from ctxshaper.models.loading import load_lm, load_tokenizer, resolve_lm
-from ctxshaper.text.tokenization import Encoder
+from ctxshaper.errors import InvalidInputError
+from ctxshaper.models.finding import ModelSource
+from ctxshaper.models.language_model import LanguageModel
 
 MARKER = "NO-RESPONSE"
 INSTRUCTION = (
     "Answer the question from the document. Give the answer alone, without any introduction. If the document does not "
     f"hold the answer, reply {MARKER}. Do not rely on anything that you know from elsewhere."
 )
-# Tokens of one forward pass, padding included, and of one window of a long passage.
-_BATCH = {"cpu": 2048, "cuda": 32768}
-_WINDOW = 2048
+_WINDOW = 2048  # tokens of one window of a long passage
 
 # Questions, and for each a passage that answers it; the passages of the other questions are unrelated to it.
 _CHECKS = (
@@ -61,7 +55,7 @@ class InstructionCheck:
 
 
 class Abstention:
-    """A local language model's probability of abstaining, one forward pass per passage. Thread-safe.
+    """A language model's probability of abstaining, one forward pass per passage. Thread-safe.
 
     The distracting effect of a passage p for a query q is `DE = 1 - P(abstain | q, p)` (Amiraz et al., arXiv
     2505.06914, section 3): the prompt holds one passage, the question and, as the answer, an abstention marker; the
@@ -73,36 +67,24 @@ class Abstention:
     range, overlapping windows are read, and the most distracting one counts.
 
     Args:
-        model: None for the embedded SmolLM2, a folder, a GGUF file, or a hub name.
-        device: "auto", or a torch device.
-        dtype: "auto", "bfloat16", "float16" or "float32".
+        model: a `LanguageModel`, or what one is made of: None for the embedded SmolLM2, a folder, a GGUF file, or a
+            hub name.
 
     Raises:
         ModelError: the model cannot be found; loading itself happens at first use.
     """
 
-    def __init__(self, model: str | Path | None = None, *, device: str = "auto", dtype: str = "auto") -> None:
-        self.source = resolve_lm(model)
-        self.device = pick_device(device)
-        self.dtype = pick_dtype(dtype, self.device)
-        self._lock = threading.RLock()
+    def __init__(self, model: LanguageModel | str | Path | None = None) -> None:
+        self.model = LanguageModel.of(model)
 
-    @cached_property
-    def _tokenizer(self) -> Any:
-        with self._lock:
-            return load_tokenizer(self.source)
+    @property
+    def source(self) -> ModelSource:
+        """Where the model is."""
+        return self.model.source
 
-    @cached_property
-    def encoder(self) -> Encoder:
-        """The model's tokenizer, safe to share."""
-        with self._lock:
-            return Encoder(self._tokenizer)
-
-    @cached_property
-    def model(self) -> Any:
-        """The language model with its head, loaded at first use."""
-        with self._lock:
-            return load_lm(self.source, dtype=self.dtype, head=True).to(self.device)
+    def __reduce__(self) -> tuple[Any, ...]:
+        # What was measured stays behind with what was loaded.
+        return type(self), (self.model,)
 
     @cached_property
     def check(self) -> InstructionCheck:
@@ -143,90 +125,42 @@ class Abstention:
             owners += [index] * len(windows)
         result = np.zeros(len(passages))
         if rows:
-            with self._lock:
-                found = self._run(rows)
-            if not np.isfinite(found).all():
-                raise ModelError("the model gave probabilities that are not numbers; use dtype='float32'")
+            found = self.model.log_next(rows, self._frame[1])
             # The least abstaining window is the most distracting one; log P is at most 0, where the search starts.
             np.minimum.at(result, np.array(owners), found)
         return result
 
     @cached_property
-    def _frame(self) -> tuple[list[int], list[int], int]:
-        """Tokens before the user's turn, tokens after it up to the marker, and the marker's first token."""
-        before, after = user_turn(self._tokenizer, self.source.name)
+    def _frame(self) -> tuple[list[int], int]:
+        """Tokens behind the user's turn up to the marker, and the marker's first token."""
+        after = self.model.chat.turn[1]
         # The marker is tokenised with what stands before it, and found by its characters: where a space in front
         # belongs to its first token, the same token is the one that counts.
-        ids, offsets = self.encoder.markup_offsets(after + MARKER)
+        ids, offsets = self.model.encoder.markup_offsets(after + MARKER)
         start = int(np.argmax(offsets[:, 1] > len(after)))
-        opening = self.encoder.markup(before)
-        bos = self.encoder.bos if opening[:1] != self.encoder.bos else []
-        return bos + opening, ids[:start], ids[start]
+        return ids[:start], ids[start]
 
     def _prompts(self, query: str, passage: Passage) -> list[list[int]]:
         """The prompt of a passage in tokens; of a long one, those of its windows."""
-        before, after, _ = self._frame
+        encoder, before, after = self.model.encoder, self.model.chat.opening, self._frame[0]
         text = f"{passage.title}\n{passage.text}" if passage.title else passage.text
         head, tail = f"{INSTRUCTION}\n\nDocument:\n", f"\n\nQuestion: {query}"
 
         def prompt(piece: str) -> list[int]:
             # One string, so that tokens at the seams are those that the model would see anywhere else.
-            return [*before, *self.encoder.data(head + piece + tail)[0], *after]
+            return [*before, *encoder.data(head + piece + tail)[0], *after]
 
-        limit = int(getattr(self.model.config, "max_position_embeddings", 0) or 2**31)
+        limit = self.model.context_window
         room = min(_WINDOW, limit - len(prompt("")) - 2)
         if room < 16:
             raise InvalidInputError(
-                f"the query leaves room for {room} tokens of a passage; {self.source.name} sees {limit} at once: "
+                f"the query leaves room for {room} tokens of a passage; {self.model.name} sees {limit} at once: "
                 "shorten the query"
             )
-        _, offsets = self.encoder.data(text)
+        _, offsets = encoder.data(text)
         if len(offsets) <= room:
             return [prompt(text)]
         step = room - room // 8
         starts = range(0, len(offsets) - room + step, step)
         ends = [min(len(offsets), start + room) - 1 for start in starts]
         return [prompt(text[offsets[a, 0] : offsets[b, 1]]) for a, b in zip(starts, ends, strict=True)]
-
-    @torch.inference_mode()
-    def _run(self, rows: Sequence[Sequence[int]]) -> NDArray[np.float64]:
-        """[len(rows)] log P of the marker's first token behind each row."""
-        from transformers import DynamicCache
-
-        shared = _common_prefix(rows)
-        prefix = torch.tensor([rows[0][:shared]], device=self.device)
-        kept = self.model(input_ids=prefix, use_cache=True, logits_to_keep=1).past_key_values
-        layers = [(layer.keys, layer.values) for layer in kept.layers]
-        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-        result = np.zeros(len(rows))
-        while order:
-            batch = [order.pop()]
-            longest = len(rows[batch[0]]) - shared
-            while order and (len(batch) + 1) * longest <= _BATCH.get(self.device.type, 2048):
-                batch.append(order.pop())
-            cache = DynamicCache()
-            for index, (keys, values) in enumerate(layers):
-                cache.update(keys.expand(len(batch), -1, -1, -1), values.expand(len(batch), -1, -1, -1), index)
-            # Padded at the end, where no row that is read can look: attention is causal.
-            ids = torch.zeros(len(batch), longest, dtype=torch.long)
-            for place, index in enumerate(batch):
-                own = torch.tensor(rows[index][shared:])
-                ids[place, : len(own)] = own
-            last = torch.tensor([len(rows[i]) - shared - 1 for i in batch], device=self.device)
-            logits = self._last_logits(ids.to(self.device), cache, last)
-            result[batch] = torch.log_softmax(logits.float(), -1)[:, self._frame[2]].double().cpu().numpy()
-        return result
-
-    def _last_logits(self, ids: torch.Tensor, cache: Any, last: torch.Tensor) -> torch.Tensor:
-        """[B, vocabulary] logits at one place of each row: only these few positions go through the large head."""
-        kept, where = torch.unique(last, return_inverse=True)
-        logits = self.model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=kept).logits
-        found: torch.Tensor = logits[torch.arange(len(ids), device=ids.device), where]
-        return found
-
-
-def _common_prefix(rows: Sequence[Sequence[int]]) -> int:
-    """How many first tokens all rows share; at least one token of each row is left over."""
-    shortest = min(map(len, rows)) - 1
-    first = rows[0]
-    return next((i for i in range(shortest) if any(row[i] != first[i] for row in rows)), shortest)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from ctxshaper.data import deadline
 from ctxshaper.errors import UnsupportedModelError
 from ctxshaper.kernels import passage_attention
 
@@ -48,6 +49,7 @@ def _no_mask(*_: Any, **__: Any) -> None:
 def _forward(
     module: Any, query: Tensor, key: Tensor, value: Tensor, _mask: None, **options: Any
 ) -> tuple[Tensor, None]:
+    deadline.check()
     call: AttentionCall | None = options.get(KEYWORD)
     if call is None:
         raise UnsupportedModelError(

@@ -3,51 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ctxshaper.errors import InvalidInputError, UnsupportedModelError
+from ctxshaper.errors import UnsupportedModelError
 from ctxshaper.models.attention import KEYWORD, NAME, AttentionCall, LayersRead, causal, install
 from ctxshaper.models.loading import ModelSource, load_lm
+from ctxshaper.models.placing import pick_device, pick_dtype
+
+__all__ = ["Decoder", "pick_device", "pick_dtype"]
 
 _LAYER_TYPES = {"full_attention", "sliding_attention"}
 
 
-def pick_device(device: str) -> torch.device:
-    """The device named, or for "auto" CUDA, MPS or the CPU, in this order."""
-    if device != "auto":
-        return torch.device(device)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """The type named, or for "auto" bf16 where the hardware multiplies it natively, else fp32 (fp16 on MPS).
-
-    Raises:
-        InvalidInputError: an unknown name.
-    """
-    names = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
-    if dtype in names:
-        return names[dtype]
-    if dtype != "auto":
-        raise InvalidInputError(f"dtype must be auto, {', '.join(names)}, but got {dtype!r}")
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    if device.type == "mps":
-        return torch.float16
-    # Emulated bf16 on a CPU is slower than fp32, native bf16 ran 3 to 4 times as fast.
-    native = any(getattr(torch.cpu, f"_is_{unit}_supported", bool)() for unit in ("avx512_bf16", "amx_tile"))
-    return torch.bfloat16 if native else torch.float32
-
-
 class Decoder:
     """Embedding and first layers of a decoder with grouped-query attention and rotary positions.
+
+    Layers that this process holds already, for a `LanguageModel` or another decoder, are not held twice.
 
     Args:
         source: where the model is.
@@ -57,29 +33,34 @@ class Decoder:
         compiled: run the layers through torch.compile.
 
     Attributes:
-        reach: how many positions a token can see, or None for any number: what a sliding window holds, where there is
-            one, so that full attention within it is exactly right.
+        max_context: how many positions a token can see, or None for any number: what a sliding window holds, where
+            there is one, so that full attention within it is exactly right.
 
     Raises:
         UnsupportedModelError: an attention that would be read wrongly.
-        ModelError: the model cannot be loaded.
+        ModelError: the model cannot be loaded, or has fewer layers.
     """
 
     def __init__(
         self, source: ModelSource, layers: int, device: torch.device, dtype: torch.dtype, compiled: bool = False
     ) -> None:
-        model = load_lm(source, dtype=dtype, layers=layers)
-        self.model: Any = getattr(model, "language_model", model).to(device)
+        model = load_lm(source, dtype=dtype, layers=layers, device=device)
+        self.model: Any = getattr(model, "language_model", model)
         self.config: Any = self.model.config
         self.device, self.dtype, self.layers = device, dtype, layers
         self.max_positions: int = int(getattr(self.config, "max_position_embeddings", 0) or 0)
         window = self._sliding_window()
-        self.reach = min((x for x in (self.max_positions, window) if x), default=None)
+        self.max_context = min((x for x in (self.max_positions, window) if x), default=None)
         install()
         self._check_attention()
         if compiled:
             for layer in self.model.layers:
                 layer.compile(dynamic=True)
+
+    @property
+    def reach(self) -> int | None:
+        """The old name of `max_context`."""
+        return self.max_context
 
     def _sliding_window(self) -> int | None:
         types = getattr(self.config, "layer_types", None) or []
@@ -113,10 +94,9 @@ class Decoder:
         error, allowed = self._attention_error(), 1e-3 if self.dtype == torch.float32 else 0.1
         if self.dtype != torch.float32 and not error < allowed:
             # Roundings add up over many layers (0.13 over SmolLM2's 30 in bf16): float32 tells them from a wrong
-            # attention. Parameters only: buffers hold what was float32 all along.
-            self._cast(torch.float32)
-            error, allowed = self._attention_error(), 1e-3
-            self._cast(self.dtype)
+            # attention.
+            with self._in_float32():
+                error, allowed = self._attention_error(), 1e-3
         if not error < allowed or math.isnan(error):
             raise UnsupportedModelError(
                 f"{self.config.model_type} uses an attention that this reader does not reproduce (relative error "
@@ -132,9 +112,18 @@ class Decoder:
         got = self.model(input_ids=ids, use_cache=False, **{KEYWORD: _Plain()}).last_hidden_state.float()
         return float(((got - expected).norm() / expected.norm()).item())
 
-    def _cast(self, dtype: torch.dtype) -> None:
-        for parameter in self.model.parameters():
-            parameter.data = parameter.data.to(dtype)
+    @contextmanager
+    def _in_float32(self) -> Iterator[None]:
+        # What is stored is shared with other models, so it is set aside and not written. Parameters only: buffers
+        # hold what was float32 all along.
+        stored = [(parameter, parameter.data) for parameter in self.model.parameters()]
+        try:
+            for parameter, data in stored:
+                parameter.data = data.float()
+            yield
+        finally:
+            for parameter, data in stored:
+                parameter.data = data
 
 
 class _Plain:

@@ -12,13 +12,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ctxshaper.data import deadline
 from ctxshaper.errors import MissingDependencyError
-from ctxshaper.models.loading import loading, resolve_embedder
+from ctxshaper.models.finding import resolve_embedder
+from ctxshaper.models.guard import loading
+from ctxshaper.models.hub import reachable
 from ctxshaper.text.tokenization import encodable
+
+_BATCH = 64  # texts of one forward pass
 
 
 class Embedder:
     """An embedding model of sentence-transformers, loaded at first use; what it embedded is remembered. Thread-safe.
+
+    Copying or pickling carries the description (model, device, size) and nothing that was loaded or remembered.
 
     Args:
         model: None for the embedded all-MiniLM-L6-v2, a folder, or a hub name.
@@ -30,27 +37,36 @@ class Embedder:
     """
 
     def __init__(self, model: str | Path | None = None, *, device: str = "auto", max_remembered: int = 50_000) -> None:
+        self._description = (model, device, max_remembered)
         self.source = resolve_embedder(model)
         self.max_remembered = max_remembered
         self._device = None if device == "auto" else device
         self._lock = threading.RLock()
         self._known: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The description alone: another process loads for itself, and what was embedded stays here.
+        return _made, self._description
+
     @cached_property
     def model(self) -> Any:
         """The model of sentence-transformers."""
-        with self._lock, loading(self.source):
-            try:
-                from sentence_transformers import SentenceTransformer
-            except ImportError as error:
-                raise MissingDependencyError("embeddings need pip install 'ctxshaper[retrieval]'") from error
-            return SentenceTransformer(
-                self.source.location,
-                device=self._device,
-                local_files_only=self.source.local,
-                trust_remote_code=False,
-                model_kwargs={"use_safetensors": True},
-            )
+        try:
+            from sentence_transformers import SentenceTransformer
+        except ImportError as error:
+            raise MissingDependencyError("embeddings need pip install 'ctxshaper[retrieval]'") from error
+        with self._lock:
+            if "model" not in self.__dict__:
+                here = self.source.local or not reachable(self.source.location)
+                with loading(self.source):
+                    self.__dict__["model"] = SentenceTransformer(
+                        self.source.location,
+                        device=self._device,
+                        local_files_only=here,
+                        trust_remote_code=False,
+                        model_kwargs={"use_safetensors": True},
+                    )
+            return self.__dict__["model"]
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """[len(texts), dim] float32, each of length 1."""
@@ -58,13 +74,16 @@ class Embedder:
             new = sorted({t for t in texts if t not in self._known}, key=len)
             rows: dict[str, NDArray[np.float32]] = {}
             if new:
-                made = self.model.encode(
-                    [encodable(t) for t in new],
-                    normalize_embeddings=True,
-                    show_progress_bar=False,
-                    batch_size=64,
-                )
-                rows = dict(zip(new, np.asarray(made, dtype=np.float32), strict=True))
+                for start in range(0, len(new), _BATCH):
+                    deadline.check()
+                    batch = new[start : start + _BATCH]
+                    made = self.model.encode(
+                        [encodable(t) for t in batch],
+                        normalize_embeddings=True,
+                        show_progress_bar=False,
+                        batch_size=_BATCH,
+                    )
+                    rows |= zip(batch, np.asarray(made, dtype=np.float32), strict=True)
             result = np.stack([rows[t] if t in rows else self._known[t] for t in texts]) if texts else np.zeros((0, 1))
             for text in texts:
                 self._known[text] = rows.get(text, self._known.get(text))  # type: ignore[assignment]
@@ -84,3 +103,7 @@ class Embedder:
             return np.zeros(0)
         similarity: NDArray[np.float64] = (self.embed(texts) @ self.embed([query])[0]).astype(np.float64)
         return similarity
+
+
+def _made(model: str | Path | None, device: str, max_remembered: int) -> Embedder:
+    return Embedder(model, device=device, max_remembered=max_remembered)
