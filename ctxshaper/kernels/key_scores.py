@@ -194,9 +194,7 @@ def _check(
             f"slots are {pairs} for {rows.shape[0]} pairs and {keys.shape[0]} slots; needed is one for each pair, not "
             f"decreasing."
         )
-    if (keys.dtype == torch.int8) != (scales is not None) or not (
-        keys.dtype == torch.int8 or keys.is_floating_point()
-    ):
+    if (keys.dtype == torch.int8) != (scales is not None) or not (keys.dtype == torch.int8 or keys.is_floating_point()):
         raise InvalidInputError(
             f"keys are {keys.dtype} and scales {'absent' if scales is None else 'given'}; int8 keys need scales, keys "
             f"of a float type have none."

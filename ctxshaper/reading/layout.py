@@ -222,6 +222,24 @@ class Layout:
                 self._bytes -= _bytes_of(oldest, tokens)
         return made
 
+    def wanted(self, requests: Sequence[Sequence[Tokens]]) -> dict[bytes, Ids]:
+        """Tokens of all windows by content key, each content once; windows without text are left out.
+
+        Raises:
+            InvalidInputError: a request with more tokens than `max_tokens`.
+        """
+        together: dict[bytes, Ids] = {}
+        for tokens in requests:
+            own = {k: ids for one in tokens for k, ids in zip(one.keys, one.ids, strict=True) if len(ids) > one.heading}
+            total = sum(map(len, own.values()))
+            if total > self.max_tokens:
+                raise InvalidInputError(
+                    f"the passages have {total:,} tokens together; this reader takes at most {self.max_tokens:,} in "
+                    "one request: pass fewer passages, or raise max_tokens"
+                )
+            together |= own
+        return together
+
     def _encode(self, passage: Passage) -> tuple[list[int], list[int], NDArray[np.int64]]:
         """Tokens of the heading and of the source, and the offsets of the latter."""
         if len(passage.source) > 32 * self.max_tokens:

@@ -1,4 +1,4 @@
-"""Prefill: prefix and passages through the layers in batches; of a passage only the keys stay that will be looked at."""
+"""Prefill: prefix and passages through the layers in batches; of a passage only the keys that are asked for stay."""
 
 from __future__ import annotations
 
@@ -50,18 +50,20 @@ class Prefill:
     end: int
     slots: Sequence[Slot]
 
-    def read(self, wanted: Wanted) -> Iterator[dict[bytes, Tensor]]:
-        """The keys of passages, given their tokens, batch by batch.
+    def read(self, wanted: Wanted) -> Iterator[tuple[list[bytes], list[int], Tensor]]:
+        """The keys of passages, given their tokens by content key, batch by batch.
 
         Yields:
-            By key of the passage, [slots, n, D] in the model's type, after rotary embedding.
+            The content keys of a batch, each passage's tokens, and the keys of all, end to end: [slots, T, D] in the
+            model's type, after rotary embedding.
 
         Raises:
             DeadlineError: the request's time is over.
         """
         for batch in self._batches(wanted):
             deadline.check()
-            yield self._read_batch({key: wanted[key] for key in batch})
+            lengths = [len(wanted[key]) for key in batch]
+            yield batch, lengths, self._keys([wanted[key] for key in batch], lengths)
 
     def _batches(self, wanted: Wanted) -> list[list[bytes]]:
         # By length and content, so that what is read together does not depend on the order of the passages.
@@ -75,15 +77,13 @@ class Prefill:
             size += len(wanted[key])
         return batches
 
-    def _read_batch(self, batch: Wanted) -> dict[bytes, Tensor]:
-        lengths = list(map(len, batch.values()))
-        ids = np.concatenate(list(batch.values())).tolist()
+    def _keys(self, texts: Sequence[NDArray[np.int32]], lengths: Sequence[int]) -> Tensor:
+        ids = np.concatenate(texts).tolist()
         positions = np.concatenate([np.arange(self.end - n, self.end) for n in lengths]).tolist()
         keep = KeepSlots(self.slots)
         call = ReadPassages(offsets_of(lengths, self.decoder), self.slots[-1][0], keep, self.prefix)
         self.decoder.run(ids, positions, call)
-        keys = keep.keys
-        return dict(zip(batch, keys.split(lengths, dim=1), strict=True))
+        return keep.keys
 
 
 def offsets_of(lengths: Sequence[int], decoder: Decoder) -> Tensor:

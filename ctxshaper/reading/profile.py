@@ -66,10 +66,10 @@ class HeadProfile:
         after_query: text behind the query.
         contrast: whether the attention of a content-free query is subtracted (In-Context Re-ranking, arXiv
             2410.02642): needed where heads were not selected by evidence.
+        provenance: how the profile was made; plain JSON data.
         rows: which of the question's tokens count: "all" alike, those of "content" words only, or these by how "rare"
             they are in the passages.
         sets: further sets of heads, by name.
-        provenance: how the profile was made; plain JSON data.
     """
 
     model: str
@@ -79,9 +79,9 @@ class HeadProfile:
     before_query: str = "\n\nQuestion: "
     after_query: str = "\nAnswer:"
     contrast: bool = False
+    provenance: Mapping[str, Any] = field(default_factory=dict)
     rows: Rows = "all"
     sets: Mapping[str, tuple[Head, ...]] = field(default_factory=dict)
-    provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.heads or not all(self.sets.values()):
@@ -113,6 +113,11 @@ class HeadProfile:
             raise InvalidInputError(f"the head profile of {self.model!r} has no set {name!r}; it has {known}")
         return found
 
+    @property
+    def deepest(self) -> int:
+        """The last layer that any set names, counted from 0."""
+        return max(self.filter_layer, *(head.layer for some in (self.heads, *self.sets.values()) for head in some))
+
     def check(self, name: str, layers: int, heads: int) -> None:
         """Refuse a profile that was made for another model.
 
@@ -124,14 +129,12 @@ class HeadProfile:
         Raises:
             ModelError: the profile names a layer or a head that the model does not have.
         """
-        every = [head for some in (self.heads, *self.sets.values()) for head in some]
-        last = max(self.filter_layer, *(head.layer for head in every))
-        if last >= layers:
+        if self.deepest >= layers:
             raise ModelError(
-                f"the head profile of {self.model!r} names layer {last}, but {name} has {layers} (counted from 0); "
-                "pass a profile made for this model"
+                f"the head profile of {self.model!r} names layer {self.deepest}, but {name} has {layers} (counted from "
+                "0); pass a profile made for this model"
             )
-        for head in every:
+        for head in (head for some in (self.heads, *self.sets.values()) for head in some):
             if head.head >= heads:
                 raise ModelError(
                     f"the head profile of {self.model!r} names head {head.head}, but {name} has {heads} (counted from "

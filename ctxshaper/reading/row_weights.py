@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 _WORD = re.compile(r"\w+")
 # English words that carry grammar and no content. In other languages all words count as content.
 _FUNCTION_WORDS = frozenset(
-    "a about after again all also although am an and another any are as at be because been before being between both "
-    "but by can could did do does doing during each either every for from further had has have having he her here "
-    "hers him his how however i if in into is it its itself just may me might more most much must my no nor not of "
-    "off on once one only or other our out over own same shall she should since so some such than that the their them "
-    "then there these they this those through to too under until up upon us very was we were what when where whether "
-    "which while who whom whose why will with within without would you your s t d ll m re ve".split()
+    _WORD.findall(
+        "a about after again all also although am an and another any are as at be because been before being between "
+        "both but by can could did do does doing during each either every for from further had has have having he her "
+        "here hers him his how however i if in into is it its itself just may me might more most much must my no nor "
+        "not of off on once one only or other our out over own same shall she should since so some such than that the "
+        "their them then there these they this those through to too under until up upon us very was we were what when "
+        "where whether which while who whom whose why will with within without would you your s t d ll m re ve"
+    )
 )
 
 
