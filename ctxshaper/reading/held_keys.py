@@ -42,14 +42,14 @@ class Plan:
     """The tables of one set of passages.
 
     Attributes:
-        places: the passages, in the order of the arena.
+        places: by content key, in the order of the arena.
         ranges: theirs, for the kernels.
         slices: by content key, where a passage's tokens lie among the scores.
         users: requests that use the tables now.
         again: whether a request found them ready.
     """
 
-    places: list[Place]
+    places: Mapping[bytes, Place]
     ranges: KeyRanges
     slices: Mapping[bytes, slice]
     users: int = 1
@@ -147,8 +147,8 @@ class HeldKeys:
 
     def passage(self, key: bytes) -> PassageKeys:
         """A copy of one passage's keys, for a store."""
-        places = self._found or {place.key: place for place in self._tables().places}
-        if key not in places:
+        places = self._found if self._plan is None else self._plan.places
+        if key not in places or self._released:
             raise InvalidInputError("this passage is not held, or was not put yet.")
         own = _slice(places[key])
         scales = self.arena.scales
@@ -170,7 +170,7 @@ class HeldKeys:
         Raises:
             InvalidInputError: a passage that is not held.
         """
-        known = {place.key: place for place in self._tables().places}
+        known = self._tables().places
         wanted = dict.fromkeys(names)
         if len(wanted) == len(known):
             return self.ranges, self.slices
@@ -198,11 +198,11 @@ class HeldKeys:
         self.release()
 
     def _tables(self) -> Plan:
+        if self._missing:
+            raise InvalidInputError(f"{len(self._missing)} passages are missing; put them first.")
+        if self._released:
+            raise InvalidInputError("the passages were released; hold them again.")
         if self._plan is None:
-            if self._missing:
-                raise InvalidInputError(f"{len(self._missing)} passages are missing; put them first.")
-            if self._released:
-                raise InvalidInputError("the passages were released; hold them again.")
             self._plan = _plan(self._found.values())
             self._shared = not self._apart and self._memory.plan(self._name, self._plan)
         return self._plan
@@ -213,7 +213,8 @@ def _plan(some: Iterable[Place]) -> Plan:
     table = np.array([(place.start, place.tokens) for place in places], dtype=np.int64).reshape(-1, 2)
     ends = table[:, 1].cumsum()
     bounds = zip((ends - table[:, 1]).tolist(), ends.tolist(), strict=True)
-    return Plan(places, KeyRanges(table), {p.key: slice(*bound) for p, bound in zip(places, bounds, strict=True)})
+    named = {place.key: place for place in places}
+    return Plan(named, KeyRanges(table), {p.key: slice(*bound) for p, bound in zip(places, bounds, strict=True)})
 
 
 def _slice(place: Place) -> slice:

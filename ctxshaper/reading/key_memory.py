@@ -52,8 +52,8 @@ class KeyMemory:
     ) -> None:
         if max_bytes < 0 or slots < 1 or dim < 1 or dtype not in (torch.int8, torch.bfloat16):
             raise InvalidInputError(
-                f"a memory of {max_bytes} bytes, {slots} slots of {dim} as {dtype}; needed are at least 0, 1 and 1, and "
-                f"int8 or bfloat16."
+                f"a memory of {max_bytes} bytes, {slots} slots of {dim} as {dtype}; needed are at least 0, 1 and 1, "
+                f"and int8 or bfloat16."
             )
         self.max_bytes, self.slots, self.dim, self.dtype = max_bytes, slots, dim, dtype
         self.device = torch.device(device)
@@ -111,8 +111,8 @@ class KeyMemory:
             scales = torch.empty(self.slots, capacity, dtype=torch.bfloat16, device=self.device)
         except RuntimeError as error:  # torch's only error for a failed allocation
             raise InvalidInputError(
-                f"{capacity * self.token_bytes:,} bytes for keys cannot be allocated on {self.device}: {error}. Ask for "
-                f"fewer with cache_bytes, or send fewer passages."
+                f"{capacity * self.token_bytes:,} bytes for keys cannot be allocated on {self.device}: {error}. Ask "
+                f"for fewer with cache_bytes, or send fewer passages."
             ) from error
         return KeyArena(keys, scales if self.dtype == torch.int8 else None)
 
@@ -127,7 +127,7 @@ class KeyMemory:
     def plan(self, name: tuple[bytes, ...], plan: Plan) -> bool:
         """Keep a request's tables for its next query; whether they are kept (and its holds with them)."""
         with self._lock:
-            if name in self._plans or not all(place.known for place in plan.places):
+            if name in self._plans or not all(place.known for place in plan.places.values()):
                 return False
             self._plans[name] = plan
             while len(self._plans) > _PLANS:
@@ -144,7 +144,7 @@ class KeyMemory:
         with self._lock:
             plan.users -= 1
             if not plan.users and self._plans.get(name) is not plan:
-                self._let_go(plan.places)
+                self._let_go(plan.places.values())
 
     def clear(self) -> None:
         """Forget everything; what is held stays until released."""
@@ -194,11 +194,11 @@ class KeyMemory:
         """Forget a plan; passages that later requests asked through it have been used since they were put."""
         plan = self._plans.pop(name)
         if plan.again:
-            for place in plan.places:
+            for place in plan.places.values():
                 if place.known:
                     self._places.move_to_end(place.key)
         if not plan.users:
-            self._let_go(plan.places)
+            self._let_go(plan.places.values())
 
     def _let_go(self, places: Iterable[Place]) -> None:
         for place in places:

@@ -57,9 +57,7 @@ class Made:
 
     def expected(self, softcap=None, rest=None):
         rest = self.rest if rest is None else rest
-        return reference(
-            self.rows, self.slots, self.keys, self.scales, self.ranges, rest, self.weights, 0.125, softcap
-        )
+        return reference(self.rows, self.slots, self.keys, self.scales, self.ranges, rest, self.weights, 0.125, softcap)
 
 
 def brute_force(made, softcap):
