@@ -28,7 +28,7 @@ def stat(folder: Folder) -> None:
 
     with KeyStore(_existing(folder), read_only=True) as store:
         found = store.stat()
-    table = Table(title=str(folder))
+    table = Table()
     for column in ("kind", "made by"):
         table.add_column(column, no_wrap=True)
     for column in ("records", "size", "last used"):

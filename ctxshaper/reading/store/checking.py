@@ -7,7 +7,8 @@ from collections import defaultdict
 import lmdb
 
 from ctxshaper.reading.store.environment import Environment
-from ctxshaper.reading.store.opening import UnavailableError, set_aside, structure
+from ctxshaper.reading.store.files import set_aside
+from ctxshaper.reading.store.opening import UnavailableError, structure
 from ctxshaper.reading.store.records import About, Place
 from ctxshaper.reading.store.report import NamespaceStat, StoreCheck, StoreStat
 from ctxshaper.reading.store.tables import Tables

@@ -10,8 +10,9 @@ from typing import TypeVar
 
 import lmdb
 
+from ctxshaper.reading.store.files import opening, replace_file
 from ctxshaper.reading.store.gate import Gate
-from ctxshaper.reading.store.opening import Handle, UnavailableError, open_store, replace_file, replacing
+from ctxshaper.reading.store.opening import Handle, UnavailableError, open_store
 from ctxshaper.reading.store.records import FILE
 from ctxshaper.reading.store.tables import DamageError, Tables
 
@@ -169,7 +170,7 @@ class Environment:
         return self._grow(self.bound + by)
 
     def compact(self) -> None:
-        """Write the file anew without its free pages. Other processes wait with their writes, and then reopen.
+        """Write the file anew without its free pages. Other processes wait with writing and opening, then reopen.
 
         Raises:
             UnavailableError: it could not be written; the store is as before.
@@ -177,23 +178,25 @@ class Environment:
         fresh = self.folder / f"{FILE}.compact"
         try:
             self.run(lambda _: None)
-            with self._gate.alone():
+            # In this order: who opens a store may write to it, and would wait for this one's write to end.
+            with self._gate.alone(), opening(self.folder, alone=True):
                 handle = self._handle
                 if handle is None or not handle.current():
                     return
                 # The open write transaction keeps all others from committing into a file about to be replaced.
                 with handle.env.begin(write=True) as txn:
+                    # Another process may have died over it.
                     fresh.unlink(missing_ok=True)
-                    handle.env.copy(str(fresh), compact=True)
-                    with replacing(self.folder):
+                    try:
                         if handle.current():
+                            handle.env.copy(str(fresh), compact=True)
                             replace_file(self.folder, by=fresh)
+                    finally:
+                        fresh.unlink(missing_ok=True)
                     txn.abort()
                 self._shut()
         except (lmdb.Error, OSError) as error:
             raise UnavailableError(f"the store in {self.folder} could not be compacted: {error}") from error
-        finally:
-            fresh.unlink(missing_ok=True)
 
     def file_bytes(self) -> int:
         """The size of the file now."""

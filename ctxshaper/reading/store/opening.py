@@ -2,7 +2,8 @@
 
 LMDB maps its file into memory and believes it. The liblmdb inside py-lmdb's wheels is hardened: a page that makes no
 sense is an error, not a crash. What it does not see is a file that ends before the pages it names (reading them is a
-bus error); so a file shorter than it says is checked whole, by py-lmdb's checker, which reads it as plain bytes.
+bus error); so a file shorter than it says is checked whole, by py-lmdb's checker, which reads it as plain bytes, and
+brought to its length.
 """
 
 from __future__ import annotations
@@ -11,22 +12,19 @@ import errno
 import logging
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import lmdb
 
 from ctxshaper.errors import InvalidInputError
+from ctxshaper.reading.store.files import identity, opening, put_aside
 from ctxshaper.reading.store.records import FILE, FORMAT, PAGE, State
 from ctxshaper.reading.store.tables import DamageError, Tables
 from ctxshaper.reading.store.trust import Trust
 
 _log = logging.getLogger(__name__)
 
-_LOCK = f"{FILE}-lock"
-_OPENING = "store.opening"
 _FIRST_MAP = 64 * 2**20
 # Threads and processes that read at the same moment; a slot takes 64 bytes of the lock file.
 _READERS = 2048
@@ -127,8 +125,8 @@ def open_store(folder: Path, *, read_only: bool, suspect: bool = False) -> Handl
         InvalidInputError: the store was made by another version of ctxshaper.
     """
     for _ in range(3):
-        with _opening(folder, alone=False):
-            before = _identity(folder)
+        with opening(folder, alone=False):
+            before = identity(folder)
             try:
                 return _open(folder, read_only, suspect)
             except DamageError as damage:
@@ -138,10 +136,10 @@ def open_store(folder: Path, *, read_only: bool, suspect: bool = False) -> Handl
                 f"the store in {folder} is damaged ({why}) and open for reading only: passages are read anew; "
                 f"run `ctxshaper store verify --repair {folder}` where it may be written"
             )
-        with _opening(folder, alone=True):
+        with opening(folder, alone=True):
             # Another process may have been quicker.
-            if _identity(folder) == before:
-                _set_aside(folder, why)
+            if identity(folder) == before:
+                put_aside(folder, why)
     raise UnavailableError(f"the store in {folder} is damaged again and again; is its disk?")
 
 
@@ -156,10 +154,13 @@ def _open(folder: Path, read_only: bool, suspect: bool) -> Handle:
             raise DamageError(problems[0]) from error
         raise UnavailableError(f"the store in {folder} cannot be opened: {error}") from error
     try:
-        stat = file.stat()
-        if stat.st_size < (env.info()["last_pgno"] + 1) * PAGE or suspect:
+        short = file.stat().st_size < _needed(env)
+        if short or suspect:
             _check(env, folder)
+        if short:
+            _extend(env, file, writable)
         state = _state(env, folder)
+        stat = file.stat()
     except lmdb.Error as error:
         env.close()
         raise DamageError(str(error)) from error
@@ -167,6 +168,24 @@ def _open(folder: Path, read_only: bool, suspect: bool) -> Handle:
         env.close()
         raise
     return Handle(env, file, (stat.st_dev, stat.st_ino), stat.st_size, writable, state)
+
+
+def _needed(env: lmdb.Environment) -> int:
+    return int(env.info()["last_pgno"] + 1) * PAGE
+
+
+def _extend(env: lmdb.Environment, file: Path, writable: bool) -> None:
+    """Bring a file to the length it speaks of: pages behind its end are free, or of values that were cut off.
+
+    The latter then fail their checksum instead of ending the process.
+    """
+    if not writable:
+        raise DamageError("its end is missing")
+    # Nobody else writes meanwhile, so the file cannot become shorter by this.
+    with env.begin(write=True):
+        needed = _needed(env)
+        if file.stat().st_size < needed:
+            os.truncate(file, needed)
 
 
 def _check(env: lmdb.Environment, folder: Path) -> None:
@@ -232,73 +251,3 @@ def _lmdb(folder: Path, map_size: int, *, writable: bool, lock: bool) -> lmdb.En
 
 def _refused(error: lmdb.Error) -> bool:
     return error.code in _REFUSED
-
-
-def _identity(folder: Path) -> tuple[int, int] | None:
-    try:
-        found = (folder / FILE).stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _set_aside(folder: Path, why: str) -> None:
-    number = 1
-    while (folder / f"{FILE}.damaged-{number}").exists():
-        number += 1
-    kept = folder / f"{FILE}.damaged-{number}"
-    replace_file(folder, kept=kept)
-    _log.warning(
-        "the store in %s is damaged (%s): it was renamed to %s and a new one begun; passages are read anew, nothing "
-        "else is lost, and the renamed file may be deleted",
-        folder,
-        why,
-        kept.name,
-    )
-
-
-def set_aside(folder: Path) -> list[Path]:
-    """The damaged files that were renamed."""
-    return sorted(folder.glob(f"{FILE}.damaged-*"))
-
-
-def replace_file(folder: Path, *, kept: Path | None = None, by: Path | None = None) -> None:
-    """Move a store's file away, or another into its place; those who have it open keep the old one and notice.
-
-    The lock file goes too: it describes the file that it was made for.
-    """
-    if kept is not None:
-        (folder / FILE).rename(kept)
-    if by is not None:
-        by.replace(folder / FILE)
-    with suppress(FileNotFoundError):
-        (folder / _LOCK).unlink()
-
-
-@contextmanager
-def replacing(folder: Path) -> Iterator[None]:
-    """While no other process opens the store."""
-    with _opening(folder, alone=True):
-        yield
-
-
-@contextmanager
-def _opening(folder: Path, *, alone: bool) -> Iterator[None]:
-    """Between processes: many may open a store at a time, or one may replace its file."""
-    try:
-        # POSIX only; elsewhere an open file cannot be renamed in the first place.
-        import fcntl
-    except ImportError:
-        yield
-        return
-    try:
-        lock = os.open(folder / _OPENING, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError:
-        # A folder that may not be written: nobody renames in it either.
-        yield
-        return
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
-        yield
-    finally:
-        os.close(lock)
