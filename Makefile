@@ -27,7 +27,7 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# LLMLingua as a peer of `ctxshaper eval`: transformers 4.45 is the last that it runs with on this model.
+# LLMLingua as a baseline of `ctxshaper eval`: transformers 4.45 is the last that it runs with on this model.
 llmlingua:
 	$(PYTHON) -m venv .venv-llmlingua
 	.venv-llmlingua/bin/pip install --quiet "$(TORCH)"

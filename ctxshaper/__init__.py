@@ -1,15 +1,29 @@
 """ctxshaper: shapes what a generator reads, between retrieval and generation.
 
-Importing this package imports neither torch nor transformers: what needs them is loaded when it is first named.
+Importing this package imports neither torch nor numpy: what needs them is loaded when it is first named. In the base
+install every public name can be imported; what needs an extra says which one when it is used.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ctxshaper.data import Budget, Context, Passage, Rendering, Span
-from ctxshaper.data.trace import Dropped, StageTrace, Trace
+from ctxshaper.data import (
+    Budget,
+    Context,
+    Decision,
+    Kept,
+    Message,
+    Passage,
+    Rendering,
+    SetAside,
+    Span,
+    StageTrace,
+    Trace,
+    Written,
+)
 from ctxshaper.errors import (
     CtxshaperError,
+    DeadlineError,
     GeneratorError,
     InvalidInputError,
     MissingDependencyError,
@@ -28,67 +42,93 @@ if TYPE_CHECKING:
         LocalGenerator,
         OpenAIGenerator,
     )
-    from ctxshaper.models.abstention import Abstention
     from ctxshaper.models.embedder import Embedder
+    from ctxshaper.models.language_model import LanguageModel
     from ctxshaper.pipelines import Pipeline, Recipe
-    from ctxshaper.reading.focal import FocalReader
+    from ctxshaper.reading.fake import FakeReader
     from ctxshaper.reading.profile import HeadProfile
     from ctxshaper.reading.reader import Reader
     from ctxshaper.reading.reading import Reading
-    from ctxshaper.stages import S2A, AttentionRAG, AttnRank, DistractionFilter, EvidenceFilter, GemFilter
-    from ctxshaper.stages.position_profile import PositionProfile
+    from ctxshaper.stages import (
+        S2A,
+        AttentionRAG,
+        AttnRank,
+        DistractionFilter,
+        EvidenceFilter,
+        GemFilter,
+        Log,
+        Parts,
+        Run,
+        ScoringStage,
+        Stage,
+        Unit,
+        WritingStage,
+    )
+    from ctxshaper.stages.attnrank.profile import PositionProfile
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _LAZY = {
-    "Abstention": "ctxshaper.models.abstention",
     "AttentionRAG": "ctxshaper.stages",
     "AttnRank": "ctxshaper.stages",
     "DistractionFilter": "ctxshaper.stages",
     "Embedder": "ctxshaper.models.embedder",
     "EvidenceFilter": "ctxshaper.stages",
     "FakeGenerator": "ctxshaper.generators",
-    "FocalReader": "ctxshaper.reading.focal",
+    "FakeReader": "ctxshaper.reading.fake",
     "GemFilter": "ctxshaper.stages",
     "Generator": "ctxshaper.generators",
     "HeadProfile": "ctxshaper.reading.profile",
     "LangChainGenerator": "ctxshaper.generators",
+    "LanguageModel": "ctxshaper.models.language_model",
     "LlamaIndexGenerator": "ctxshaper.generators",
     "LocalGenerator": "ctxshaper.generators",
+    "Log": "ctxshaper.stages",
     "OpenAIGenerator": "ctxshaper.generators",
+    "Parts": "ctxshaper.stages",
     "Pipeline": "ctxshaper.pipelines",
-    "PositionProfile": "ctxshaper.stages.position_profile",
+    "PositionProfile": "ctxshaper.stages.attnrank.profile",
     "Reader": "ctxshaper.reading.reader",
     "Reading": "ctxshaper.reading.reading",
     "Recipe": "ctxshaper.pipelines",
+    "Run": "ctxshaper.stages",
     "S2A": "ctxshaper.stages",
+    "ScoringStage": "ctxshaper.stages",
+    "Stage": "ctxshaper.stages",
+    "Unit": "ctxshaper.stages",
+    "WritingStage": "ctxshaper.stages",
 }
 
 __all__ = [
     "S2A",
-    "Abstention",
     "AttentionRAG",
     "AttnRank",
     "Budget",
     "Context",
     "CtxshaperError",
+    "DeadlineError",
+    "Decision",
     "DistractionFilter",
-    "Dropped",
     "Embedder",
     "EvidenceFilter",
     "FakeGenerator",
-    "FocalReader",
+    "FakeReader",
     "GemFilter",
     "Generator",
     "GeneratorError",
     "HeadProfile",
     "InvalidInputError",
+    "Kept",
     "LangChainGenerator",
+    "LanguageModel",
     "LlamaIndexGenerator",
     "LocalGenerator",
+    "Log",
+    "Message",
     "MissingDependencyError",
     "ModelError",
     "OpenAIGenerator",
+    "Parts",
     "Passage",
     "Pipeline",
     "PositionProfile",
@@ -97,11 +137,18 @@ __all__ = [
     "Recipe",
     "RecipeError",
     "Rendering",
+    "Run",
+    "ScoringStage",
+    "SetAside",
     "Span",
+    "Stage",
     "StageError",
     "StageTrace",
     "Trace",
+    "Unit",
     "UnsupportedModelError",
+    "WritingStage",
+    "Written",
 ]
 
 
@@ -110,10 +157,22 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'ctxshaper' has no attribute {name!r}")
     try:
         return getattr(import_module(_LAZY[name]), name)
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in ("torch", "transformers", "tokenizers", "numpy"):
-            raise
-        raise MissingDependencyError(f"{name} needs {error.name}; pip install 'ctxshaper[reader]'") from error
+    except ImportError as error:
+        return _stand_in(name, error)
+
+
+def _stand_in(name: str, error: ImportError) -> type:
+    """A class that can be imported and named where an extra is missing, and says so when it is used."""
+    from ctxshaper.extras import missing_extra
+
+    refusal = missing_extra(name, error)
+    if refusal is error:
+        raise error
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise refusal
+
+    return type(name, (), {"__new__": refuse, "__doc__": str(refusal)})
 
 
 def __dir__() -> list[str]:

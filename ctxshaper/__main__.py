@@ -1,5 +1,5 @@
 """`python -m ctxshaper`."""
 
-from ctxshaper.cli import app
+from ctxshaper.commands.app import app
 
 app()

@@ -13,12 +13,10 @@ from pydoc_data.topics import topics
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import faiss
-import torch
 from rich.console import Console
 from rich.table import Table
 
-from ctxshaper import Context, Embedder, Passage, Pipeline
-from ctxshaper.models.loading import load_lm, load_tokenizer, resolve_lm
+from ctxshaper import Context, Embedder, LocalGenerator, Passage, Pipeline
 from ctxshaper.text.segments import blocks
 
 QUESTION = "How can a nested function rebind a variable of the enclosing function with nonlocal?"
@@ -53,40 +51,21 @@ def retrieve(question: str, passages: list[Passage], embedder: Embedder, k: int 
     ]
 
 
-class Answerer:
-    """SmolLM2 as the generator."""
-
-    def __init__(self) -> None:
-        source = resolve_lm()
-        self.tokenizer = load_tokenizer(source)
-        self.model = load_lm(source, dtype=torch.bfloat16, head=True)
-
-    def __call__(self, question: str, context: str) -> tuple[str, float]:
-        """The answer, and the seconds that it took."""
-        started = time.perf_counter()
-        prompt = f"{context}\n\nAnswer in one or two sentences, from the text above only: {question}"
-        ids = self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": prompt}], add_generation_prompt=True, return_tensors="pt", return_dict=True
-        )
-        with torch.inference_mode():
-            out = self.model.generate(**ids, max_new_tokens=60, do_sample=False)
-        text = self.tokenizer.decode(out[0, ids["input_ids"].shape[1] :], skip_special_tokens=True)
-        return text.strip(), time.perf_counter() - started
-
-
 def show(console: Console, shaped: Context) -> None:
     """What was kept of what."""
     table = Table("passage", "score", "span", "kept text", title="What was kept", show_lines=True)
-    units = [unit for stage in shaped.trace.stages for unit in stage.notes.get("kept", ())]
+    decisions = [decision for stage in shaped.trace.stages for decision in stage.decisions]
     for passage in shaped.passages:
         for span in passage.spans:
             text = passage.source[span.start : span.end].strip().replace("\n", " ")
             # A span may hold several units that stand side by side: the best of them.
-            inside = [u for u in units if u["passage"] == passage.rank and span.start <= u["start"] < span.end]
-            score = max((f"{u['score']:.2f}" for u in inside), key=float, default="")
+            units = [d for d in decisions if d.kept and d.passage == passage.rank and d.span.overlaps(span)]
+            score = max((f"{d.score:.2f}" for d in units if d.score is not None), key=float, default="")
             table.add_row(str(passage.id), score, f"{span.start}:{span.end}", text[:120] + "…" * (len(text) > 120))
     console.print(table)
-    scores = sorted((d.score for s in shaped.trace.stages for d in s.dropped if d.score is not None), reverse=True)
+    for warning in shaped.warnings:
+        console.print(f"[yellow]{warning}[/]")
+    scores = sorted((d.score for d in decisions if not d.kept and d.score is not None), reverse=True)
     console.print(f"{len(scores)} units dropped; the best of them scored {scores[0]:.2f}" if scores else "all kept")
 
 
@@ -111,12 +90,14 @@ def main() -> None:
 
     show(console, shaped)
     console.print(f"tokens: {shaped.tokens_in} before, [bold]{shaped.tokens}[/] after")
-    console.print(f"first look: {first * 1e3:.0f} ms; a second question on the same passages: {second * 1e3:.0f} ms")
-    answer = Answerer()
+    console.print(f"prefill and question: {first * 1e3:.0f} ms; a second question on the same: {second * 1e3:.0f} ms")
+    generator = LocalGenerator(max_new_tokens=60)
     full = shaped.rendering.render(found)
     for name, context in (("full", full), ("shaped", shaped.text)):
-        text, seconds = answer(question, context)
-        console.print(f"\n[bold]Answer from the {name} context[/] ({seconds:.1f} s):\n{text}")
+        started = time.perf_counter()
+        prompt = f"{context}\n\nAnswer in one or two sentences, from the text above only: {question}"
+        text = generator.generate(prompt).strip()
+        console.print(f"\n[bold]Answer from the {name} context[/] ({time.perf_counter() - started:.1f} s):\n{text}")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ Put your own model in its place: ChatOpenAI, ChatAnthropic, HuggingFaceLLM, ...
 """
 
 from collections.abc import Iterator
-from functools import cache
 from typing import Any
 
 import torch
@@ -14,23 +13,18 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from llama_index.core.llms import CompletionResponse, CustomLLM, LLMMetadata
 from llama_index.core.llms.callbacks import llm_completion_callback
 
-from ctxshaper.models.loading import load_lm, load_tokenizer, resolve_lm
+from ctxshaper import LanguageModel
 
 MAX_NEW = 24
-
-
-@cache
-def embedded() -> tuple[Any, Any]:
-    source = resolve_lm()
-    return load_lm(source, dtype=torch.float32, head=True), load_tokenizer(source)
+LM = LanguageModel()  # loaded at first use; a shaper's reader of the same model shares its layers
 
 
 @torch.inference_mode()
 def stream(messages: list[dict[str, Any]]) -> Iterator[str]:
     """The likeliest continuation, as it grows."""
-    model, tokenizer = embedded()
+    model, tokenizer = LM.model, LM.tokenizer
     prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    ids = tokenizer(prompt, return_tensors="pt").input_ids
+    ids = tokenizer(prompt, return_tensors="pt").input_ids.to(LM.device)
     memory, made, said = None, [], ""
     for _ in range(MAX_NEW):
         out = model(ids, past_key_values=memory, use_cache=True)

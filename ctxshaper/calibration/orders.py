@@ -17,8 +17,8 @@ from ctxshaper.evaluation.paired import paired_gain
 from ctxshaper.evaluation.prompts import prompt
 from ctxshaper.evaluation.questions import Question
 from ctxshaper.ranking.lexical import bm25
-from ctxshaper.stages.attnrank import PRESETS, arrange
-from ctxshaper.stages.position_profile import Gain, PositionProfile, order_of
+from ctxshaper.stages.attnrank.profile import Gain, PositionProfile, order_of
+from ctxshaper.stages.attnrank.stage import PRESETS, arrange
 
 Ranker = Callable[[str, Sequence[Passage]], Sequence[float]]
 Scorer = Callable[[str, Sequence[str]], float]

@@ -18,7 +18,7 @@ from ctxshaper.evaluation.prompts import prompt_places
 from ctxshaper.evaluation.questions import Question
 from ctxshaper.models.attention import LayersRead, causal
 from ctxshaper.models.language_model import LanguageModel
-from ctxshaper.stages.position_profile import PositionProfile
+from ctxshaper.stages.attnrank.profile import PositionProfile
 
 # How much more the end slots must get than those between them for a layer to show a basin.
 BASIN = 1.3

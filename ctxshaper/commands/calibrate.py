@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from ctxshaper.commands.tables import show
+
 if TYPE_CHECKING:
     from ctxshaper.calibration.heads import Calibration
     from ctxshaper.calibration.made_up import EvidenceQuestion
@@ -37,28 +39,29 @@ def calibrate(
     date: Annotated[str | None, typer.Option(help="Noted in the profile; without it, a run repeats exactly.")] = None,
 ) -> None:
     """Find which heads of a model point at evidence, how they weigh, and how many layers suffice."""
-    # Heavy imports wait until the command runs, so that --help is quick.
+    # Heavy imports wait until the command runs, so that --help is quick, and until the data is there.
+    asked = evidence_questions(data)[:questions] if data else []
     from ctxshaper.calibration.curve import curve_svg
     from ctxshaper.calibration.head_masses import HeadReader
     from ctxshaper.calibration.heads import calibrate as search
     from ctxshaper.calibration.heads import case_of
     from ctxshaper.calibration.made_up import synthetic_questions
-    from ctxshaper.stages.selection import units_of
+    from ctxshaper.text.segments import sentences
 
     console = Console(stderr=True)
 
     def bar(numbers: Sequence[int]) -> Iterable[int]:
         return track(numbers, "Choosing", console=console)
 
-    asked = evidence_questions(data)[:questions] if data else synthetic_questions(questions)
+    asked = asked or synthetic_questions(questions)
     reader = HeadReader(model)
     cases = []
     for question in track(asked, "Reading", console=console):
-        units = [units_of(passage, "sentence") for passage in question.passages]
+        units = [[s for s in sentences(p.source) if p.source[s.start : s.end].strip()] for p in question.passages]
         cases.append(case_of(question, units, reader.read(question.query, question.passages, units)))
     found = search(cases, folds=folds, layers=layers, progress=bar)
     source: dict[str, Any] = {"data": data.name if data else "synthetic", "questions": len(asked), "folds": folds}
-    if data:
+    if data and data.is_file():
         source["sha256"] = hashlib.sha256(data.read_bytes()).hexdigest()
     if date:
         source["date"] = date
@@ -156,7 +159,7 @@ def _show(found: Calibration, name: str, console: Console) -> None:
     def numbers(values: Iterable[float]) -> list[str]:
         return [f"{value:.3f}" for value in values]
 
-    curve = Table(title=f"{name}: evidence kept of unseen questions, against layers read")
+    curve = Table()
     for column in ("layers", "of all", *(f"at {s:.0%}" for s in SHARES), "95% of mean", ""):
         curve.add_column(column, justify="right")
     marks = {found.best: "best", found.fast: "fast", found.recommended: "recommended"}
@@ -168,12 +171,12 @@ def _show(found: Calibration, name: str, console: Console) -> None:
             band = f"{point.low:.2f}–{point.high:.2f}"
             curve.add_row(str(point.layers), share, *numbers(point.mean), band, marks.get(point.layers, ""))
         before = point.mean
-    console.print(curve)
-    settings = Table(title="attention as a score: gain over the first, 95% interval")
+    show(console, f"{name}: evidence kept of unseen questions, against layers read", curve)
+    settings = Table()
     for column in ("setting", *(f"at {s:.0%}" for s in SHARES), "gain", "low", "high"):
         settings.add_column(column, justify="left" if column == "setting" else "right")
     for row in found.settings:
         settings.add_row(row["setting"], *numbers(row["quality"]), *(f"{g:+.3f}" for g in row["gain"]))
-    console.print(settings)
+    show(console, "attention as a score: gain over the first, 95% interval", settings)
     for layer, head, weight, votes in found.heads:
         console.print(f"layer {layer}, head {head}: weight {weight}, chosen by {votes:.0%} of the folds")

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from ctxshaper.commands.tables import show
 from ctxshaper.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def evaluate(
     ],
     recipe: Annotated[
         list[str] | None,
-        typer.Option(help="A recipe, peer:NAME for another tool, or peers for all that are installed. Repeat it."),
+        typer.Option(help="A recipe, baseline:NAME for another tool, or baselines for all installed. Repeat it."),
     ] = None,
     budget: Annotated[str, typer.Option(help="Budgets, between commas.")] = "15%,30%,50%",
     measure: Annotated[
@@ -49,24 +50,25 @@ def evaluate(
     seed: Annotated[int, typer.Option(help="Of all random choices.")] = 0,
 ) -> None:
     """Measure what recipes keep of labelled questions, at equal tokens."""
-    # Heavy imports wait until the command runs, so that --help is quick.
-    from ctxshaper.evaluation.baselines import PEERS, installed_peers
-    from ctxshaper.evaluation.comparison import PEER, Comparison
+    # Heavy imports wait until the command runs, so that --help is quick, and until the data is there.
     from ctxshaper.evaluation.loaders import load_questions
+
+    questions = load_questions(data, format)[:limit]
+    if out.exists() and not out.is_dir():
+        raise InvalidInputError(f"{out} is a file; --out takes a folder")
+    from ctxshaper.evaluation.baselines import BASELINES, installed_baselines
+    from ctxshaper.evaluation.comparison import BASELINE, Comparison
     from ctxshaper.evaluation.report import to_html
     from ctxshaper.evaluation.summary import summarize
 
     console = Console(stderr=True)
     recipes: list[str] = []
     for name in recipe or ["qa"]:
-        recipes += [PEER + peer for peer in installed_peers()] if name == "peers" else [name]
-    if "peers" in (recipe or []) and (missing := [name for name in PEERS if PEER + name not in recipes]):
+        recipes += [BASELINE + one for one in installed_baselines()] if name == "baselines" else [name]
+    if "baselines" in (recipe or []) and (missing := [name for name in BASELINES if BASELINE + name not in recipes]):
         console.print(f"not installed, and left out: {', '.join(missing)}")
     budgets = [part.strip() for part in budget.split(",") if part.strip()]
     comparison = Comparison(recipes, budgets, [m.value for m in measure or []], seed, generator, model)
-    questions = load_questions(data, format)[:limit]
-    if out.exists() and not out.is_dir():
-        raise InvalidInputError(f"{out} is a file; --out takes a folder")
     results = comparison.run(
         questions, out / "results.jsonl", progress=lambda asked: track(asked, "Evaluating", console=console)
     )
@@ -79,7 +81,7 @@ def evaluate(
     (out / "summary.json").write_text(json.dumps(summary.to_dict(), indent=2), encoding="utf-8")
     # A lone surrogate of the data cannot be written as UTF-8.
     (out / "report.html").write_bytes(to_html(summary).encode("utf-8", "replace"))
-    Console().print(table(summary))
+    show(Console(), f"{summary.data}, {summary.questions} questions", table(summary))
     console.print(f"Written to {out}: report.html, summary.json, results.jsonl")
 
 
@@ -90,7 +92,7 @@ def table(summary: Summary) -> Table:
     from ctxshaper.evaluation.report import spelled
     from ctxshaper.evaluation.summary import MEASURES
 
-    made = Table(title=Text(f"{summary.data}, {summary.questions} questions"))
+    made = Table()
     made.add_column("recipe")
     for name in ("budget", *(MEASURES[name][0] for name in summary.measures)):
         made.add_column(name, justify="right")

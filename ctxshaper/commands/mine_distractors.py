@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,11 +10,13 @@ from rich.console import Console
 from rich.progress import track
 
 from ctxshaper.data import Passage
+from ctxshaper.data.files import passage_from_json
+from ctxshaper.data.json import json_values
 from ctxshaper.errors import InvalidInputError
 
 
 def mine_distractors(
-    questions: Annotated[Path, typer.Argument(help="JSON lines with question and answers.")],
+    questions: Annotated[Path, typer.Argument(help="JSON lines with question (or query) and answers.")],
     out: Annotated[Path, typer.Argument(help="JSON lines; a run that was cut off goes on where it stopped.")],
     corpus: Annotated[
         Path | None, typer.Option(help="JSON lines with text, and title and id if there are; needed to retrieve.")
@@ -32,13 +33,15 @@ def mine_distractors(
     ] = None,
 ) -> None:
     """Mine hard distractors: passages near a question that do not answer it."""
-    from ctxshaper.evaluation.mining import WAYS, CorpusIndex, MinedFile, retrieved, written
+    # Files are looked at first: what follows takes seconds to import.
+    asked = _questions(questions)
+    texts = _corpus(corpus) if corpus is not None else []
+    if corpus is None and generator is None:
+        raise InvalidInputError("nothing to mine from: pass --corpus to retrieve, --generator to write, or both")
+    from ctxshaper.evaluation.mining import KINDS, CorpusIndex, MinedFile, retrieved, written
     from ctxshaper.generators import LocalGenerator
     from ctxshaper.reading.reader import Reader
 
-    if corpus is None and generator is None:
-        raise InvalidInputError("nothing to mine from: pass --corpus to retrieve, --generator to write, or both")
-    asked = [(str(e["question"]), _answers(e, questions)) for e in _lines(questions, "question", "answers")]
     console = Console(stderr=True)
     file = MinedFile(out)
     done = file.done()
@@ -47,12 +50,7 @@ def mine_distractors(
         console.print(f"{len(asked) - len(left)} of {len(asked)} questions are already in {out}")
     index = None
     if corpus is not None and left:
-        index = CorpusIndex(
-            [
-                Passage(str(e["text"]), id=None if e.get("id") is None else str(e["id"]), metadata=_title(e))
-                for e in _lines(corpus, "text")
-            ]
-        )
+        index = CorpusIndex(texts)
     reader = Reader() if rerank else None
     writer = LocalGenerator(generator) if generator and left else None
     total = 0
@@ -62,34 +60,36 @@ def mine_distractors(
             order = None if reader is None else lambda q, p: list(reader.read(q, p).passage_scores())
             found += retrieved(index, question, answers, skew=skew, weight=weight, count=count, pool=pool, rerank=order)
         if writer is not None:
-            found += [d for way in WAYS if (d := written(writer, question, answers, way)) is not None]
+            found += [d for kind in KINDS if (d := written(writer, question, answers, kind)) is not None]
         file.add(question, found)
         total += len(found)
     console.print(f"{total} distractors for {len(left)} questions written to {out}")
 
 
-def _title(entry: dict[str, Any]) -> dict[str, Any]:
-    return {"title": entry["title"]} if entry.get("title") else {}
+def _corpus(path: Path) -> list[Passage]:
+    if not path.is_file():
+        raise InvalidInputError(f"there is no file {str(path)!r}")
+    return [passage_from_json(entry, where) for where, entry in json_values(path)]
 
 
-def _answers(entry: dict[str, Any], path: Path) -> tuple[str, ...]:
-    answers = entry["answers"]
+def _answers(answers: Any, where: str) -> tuple[str, ...]:
     if not isinstance(answers, list) or not answers or not all(isinstance(a, str) for a in answers):
-        raise InvalidInputError(f"{path}: answers must be a list of texts, but one question has {answers!r:.80}")
+        raise InvalidInputError(f"{where}: answers must be a list of texts, but got {answers!r:.80}")
     return tuple(answers)
 
 
-def _lines(path: Path, *needed: str) -> list[dict[str, Any]]:
-    """Entries of a JSON-lines file that hold what is needed."""
-    entries = []
-    try:
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-            if line.strip():
-                entry = json.loads(line)
-                missing = [name for name in needed if not isinstance(entry, dict) or name not in entry]
-                if missing:
-                    raise InvalidInputError(f"{path}, line {number}: no {' and '.join(missing)}")
-                entries.append(entry)
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InvalidInputError(f"{path} cannot be read as JSON lines: {error}") from error
-    return entries
+def _questions(path: Path) -> list[tuple[str, tuple[str, ...]]]:
+    """Questions and their answers."""
+    if not path.is_file():
+        raise InvalidInputError(f"there is no file {str(path)!r}")
+    found = []
+    for where, entry in json_values(path):
+        if not isinstance(entry, dict):
+            raise InvalidInputError(f"{where}: a question must be a JSON object, but got {entry!r:.60}")
+        question = entry.get("question", entry.get("query"))
+        lacking = ["question or query"] if question is None else []
+        lacking += ["answers"] if "answers" not in entry else []
+        if lacking:
+            raise InvalidInputError(f"{where}: no {' and '.join(lacking)}")
+        found.append((str(question), _answers(entry["answers"], where)))
+    return found

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from ctxshaper.commands.tables import show
+
 
 def profile(
     generator: Annotated[
@@ -33,11 +35,13 @@ def profile(
     seed: Annotated[int, typer.Option(help="Of all random choices.")] = 0,
 ) -> None:
     """Measure which positions a generator makes most of, and whether reordering pays."""
-    # Heavy imports wait until the command runs, so that --help is quick.
-    from ctxshaper.calibration.orders import accuracy_profile, scorer, with_gains
-    from ctxshaper.calibration.positions import PositionReader, attention_profile
+    # Heavy imports wait until the command runs, so that --help is quick, and until the data is there.
     from ctxshaper.evaluation.loaders import load_questions
     from ctxshaper.evaluation.questions import made_up_questions
+
+    questions = load_questions(data) if data else made_up_questions()
+    from ctxshaper.calibration.orders import accuracy_profile, scorer, with_gains
+    from ctxshaper.calibration.positions import PositionReader, attention_profile
     from ctxshaper.generators import LocalGenerator
 
     console = Console(stderr=True)
@@ -47,7 +51,6 @@ def profile(
 
     # A few words are asked for; what a small model rambles on behind them is not waited for.
     asked = LocalGenerator(generator, max_new_tokens=48)
-    questions = load_questions(data) if data else made_up_questions()
     # One half makes the profile, the other says whether it pays: a profile may not be judged on what it was made from.
     first, second = questions[::2], questions[1::2]
     if by == "attention":
@@ -63,14 +66,13 @@ def profile(
         score = scorer(asked, measure)
         made = with_gains(made, score, second, measure=measure, seed=seed, progress=bar("Comparing orders"))
     made.save(out)
-    table = Table(
-        title=f"{made.generator}, {slots} slots" + (f", layer {made.layer}" if made.layer is not None else "")
-    )
+    table = Table()
     for column in ("slot", "share"):
         table.add_column(column, justify="right")
     for slot, share in enumerate(made.attention, start=1):
         table.add_row(str(slot), f"{share:.3f}")
-    console.print(table)
+    layer = f", layer {made.layer}" if made.layer is not None else ""
+    show(console, f"{made.generator}, {slots} slots{layer}", table)
     for name, gain in made.gains.items():
         console.print(f"against {name}: {gain.gain:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}], p = {gain.p:.3f}")
     if not made.gains:

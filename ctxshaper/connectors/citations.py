@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from difflib import SequenceMatcher
-from typing import Any
 
-from ctxshaper.data import Context, Span, shown
+from ctxshaper.connectors.matching import find_loosely, longest_run
+from ctxshaper.connectors.origins import Origin, placed_origins, within
+from ctxshaper.data import Context, Span
 from ctxshaper.errors import InvalidInputError
-
-# A run of fewer words that an answer shares with a passage is more likely grammar than a quotation.
-_SHORTEST_RUN = 4
-_WORD = re.compile(r"\w+")
-_EDGES = " \t\r\n.,;:!?\"'“”‘’«»()[]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +19,12 @@ class Citation:
         passage: its place in what the generator was given, counted from 0.
         id: the passage's id, if it has one.
         rank: its place in the retriever's list, counted from 0, if known.
-        spans: ranges of the passage's source; several where text between them was dropped.
-        quotes: what the source says there, byte for byte; empty where `generated` is true.
+        spans: ranges of the passage's source: what the words repeat, or the support of the piece that they stand in
+            where that was written. Several where the words lie in several pieces; none for a piece without support,
+            such as a heading that was written.
+        quotes: what the source says in the ranges that the words repeat, byte for byte.
         exact: whether the whole answer span was found, up to case and white space; otherwise its longest run of words.
-        generated: whether a language model wrote the passage's text: the spans then support it as a whole.
+        generated: whether a language model wrote any piece in which the words stand.
     """
 
     passage: int
@@ -46,19 +42,19 @@ class Block:
 
     Attributes:
         text: as shaped.
-        record: how it arises from its source; what `records.record` makes.
+        origins: how it arises from its source, in order.
         id: the passage's id.
         passage: its place in what the generator was given.
+        rank: its place in the retriever's list, if known.
         start: where it lies in the rendered context; 0 outside of one.
-        lost: characters in front of the text that are not rendered.
     """
 
     text: str
-    record: Mapping[str, Any]
+    origins: tuple[Origin, ...]
     id: str | None
     passage: int
+    rank: int | None = None
     start: int = 0
-    lost: int = 0
 
 
 def map_citation(shaped: Context, answer_span: str | Span) -> Citation | None:
@@ -84,93 +80,55 @@ def context_blocks(context: Context) -> Iterator[Block]:
     position = 0
     for index, head, lost, body in context.rendering.parts(context.passages):
         passage = context.passages[index]
-        spans = list(passage.spans) if passage.generated else shown(passage.source, passage.spans)
-        record = {
-            "spans": [[s.start, s.end] for s in spans],
-            "ellipsis": context.rendering.ellipsis,
-            "rank": passage.rank,
-            "generated": passage.generated,
-        }
+        origins = within(placed_origins(passage.placed(context.rendering.ellipsis), -lost), 0, len(body))
         start = position + len(head)
         position = start + len(body) + len(context.rendering.separator)
-        # What the body lost in front still counts in its spans.
-        yield Block(body, record, passage.id, index, start, lost)
+        yield Block(body, tuple(origins), passage.id, index, passage.rank, start)
 
 
 def find(blocks: Iterable[Block], answer_span: str | Span) -> Citation | None:
     """As `map_citation`, over any texts. A range counts in their rendering."""
     known = list(blocks)
     if isinstance(answer_span, Span):
-        end = max((block.start + len(block.text) for block in known), default=0)
-        if not len(answer_span) or answer_span.end > end:
-            raise InvalidInputError(f"{answer_span} is empty or lies outside of a text of {end} characters")
-        for block in known:
-            low = max(answer_span.start - block.start, 0)
-            high = min(answer_span.end - block.start, len(block.text))
-            if low < high:
-                return _citation(block, low, high, exact=high - low == len(answer_span))
-        return None
-    words = answer_span.strip()
+        return _at(known, answer_span)
+    words = answer_span.strip() if isinstance(answer_span, str) else ""
     if not words:
-        raise InvalidInputError("the answer span is empty; pass words of the answer")
+        raise InvalidInputError(f"the answer span must hold words of the answer, but got {answer_span!r:.80}")
     for block in known:
         if (place := block.text.find(words)) >= 0:
-            return _citation(block, place, place + len(words), exact=True)
-    bare = words.strip(_EDGES) or words
-    pattern = re.compile(r"\s+".join(map(re.escape, bare.split())), re.IGNORECASE)
-    for block in known:
-        if match := pattern.search(block.text):
-            return _citation(block, match.start(), match.end(), exact=True)
-    return _longest_run(known, words)
+            return _citation(block, Span(place, place + len(words)))
+    texts = [block.text for block in known]
+    if found := find_loosely(texts, words):
+        return _citation(known[found[0]], found[1])
+    if found := longest_run(texts, words):
+        return _citation(known[found[0]], found[1], exact=False)
+    return None
 
 
-def _longest_run(blocks: Sequence[Block], answer: str) -> Citation | None:
-    wanted = [w.casefold() for w in _WORD.findall(answer)]
-    best: tuple[int, Block, int, int] | None = None
+def _at(blocks: list[Block], wanted: Span) -> Citation | None:
+    """The citation of a range of the rendered texts; of several texts' range, the part in the first."""
+    end = max((block.start + len(block.text) for block in blocks), default=0)
+    if not len(wanted) or wanted.end > end:
+        raise InvalidInputError(f"{wanted} is empty or lies outside of a text of {end} characters")
     for block in blocks:
-        words = list(_WORD.finditer(block.text))
-        matcher = SequenceMatcher(None, wanted, [w[0].casefold() for w in words], autojunk=False)
-        run = matcher.find_longest_match()
-        if run.size >= _SHORTEST_RUN and (best is None or run.size > best[0]):
-            best = (run.size, block, words[run.b].start(), words[run.b + run.size - 1].end())
-    return _citation(*best[1:], exact=False) if best else None
+        low = max(wanted.start - block.start, 0)
+        high = min(wanted.end - block.start, len(block.text))
+        if low < high:
+            return _citation(block, Span(low, high), exact=high - low == len(wanted))
+    return None
 
 
-def _citation(block: Block, start: int, end: int, *, exact: bool) -> Citation | None:
-    pieces = list(through(block.record, start + block.lost, end + block.lost))
-    if not pieces:  # the range holds nothing but marks of dropped text
+def _citation(block: Block, at: Span, *, exact: bool = True) -> Citation | None:
+    found = list(within(block.origins, at.start, at.end))
+    if not found:  # the range holds nothing but marks of dropped text
         return None
-    generated = any(at is None for _, at in pieces)
-    text = "\n" * block.lost + block.text
     return Citation(
         passage=block.passage,
         id=block.id,
-        rank=block.record.get("rank"),
-        spans=tuple(span for span, _ in pieces),
-        quotes=() if generated else tuple(text[at : at + len(span)] for span, at in pieces if at is not None),
+        rank=block.rank,
+        # Two written pieces may share their support: it is named once.
+        spans=tuple(dict.fromkeys(span for origin in found for span in origin.spans)),
+        quotes=tuple(block.text[origin.start : origin.end] for origin in found if not origin.generated),
         exact=exact,
-        generated=generated,
+        generated=any(origin.generated for origin in found),
     )
-
-
-def through(record: Mapping[str, Any], start: int, end: int) -> Iterator[tuple[Span, int | None]]:
-    """Ranges of the source behind a range of a shaped text, each with where it stands in the text.
-
-    A text that was shaped twice is followed through both; one that an LM wrote gives all its support, standing
-    nowhere.
-    """
-    position = 0
-    for a, b in record["spans"]:
-        low, high = max(start, position), min(end, position + b - a)
-        if record.get("generated"):
-            span, at = Span(a, b), None
-        elif low < high:
-            span, at = Span(a + low - position, a + high - position), low
-        else:
-            span, at = Span(a, a), None
-        if len(span) and "before" in record:
-            for origin, within in through(record["before"], span.start, span.end):
-                yield origin, None if within is None or at is None else at + within - span.start
-        elif len(span):
-            yield span, at
-        position += b - a + len(record["ellipsis"])

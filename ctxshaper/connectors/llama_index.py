@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,10 @@ from llama_index_instrumentation import get_dispatcher  # comes with llama-index
 from pydantic import ConfigDict, Field, PrivateAttr, field_serializer
 
 from ctxshaper.connectors import citations
-from ctxshaper.connectors.records import KEY, Client, Mode, OnError, Outcome, own, results
+from ctxshaper.connectors.client import Client, Mode, OnError, Outcome
+from ctxshaper.connectors.matching import find_loosely
+from ctxshaper.connectors.origins import within
+from ctxshaper.connectors.records import KEY, Record, read, results
 from ctxshaper.data import Passage
 from ctxshaper.errors import InvalidInputError
 
@@ -44,13 +48,16 @@ def is_text(node: BaseNode) -> bool:
 
 
 def to_passages(nodes: Sequence[NodeWithScore]) -> list[Passage]:
-    """Passages of text nodes: content without metadata, id, score, metadata. A pure function."""
+    """Passages of text nodes: content without metadata, id, score, metadata. A pure function.
+
+    A score that is not finite counts as none; metadata whose keys are not text stays with the node.
+    """
     return [
         Passage(
-            item.node.get_content(metadata_mode=MetadataMode.NONE),
+            _text(item.node),
             id=item.node.node_id,
-            score=item.score,
-            metadata={k: v for k, v in item.node.metadata.items() if k != KEY},
+            score=item.score if item.score is not None and math.isfinite(item.score) else None,
+            metadata={k: v for k, v in item.node.metadata.items() if isinstance(k, str) and k != KEY},
         )
         for item in nodes
     ]
@@ -65,7 +72,7 @@ def to_nodes(nodes: Sequence[NodeWithScore], passages: Sequence[Passage], outcom
         outcome: of shaping them.
     """
     shaped = []
-    for result in results(passages, outcome, [own(item.node.metadata) for item in nodes]):
+    for result in results(passages, outcome, [read(item.node.metadata.get(KEY), _text(item.node)) for item in nodes]):
         original = nodes[result.rank]
         node = original.node
         copied = node.model_copy(
@@ -96,10 +103,31 @@ def map_citation(nodes: Sequence[NodeWithScore | BaseNode], answer_span: str) ->
     for index, item in enumerate(nodes):
         node = item.node if isinstance(item, NodeWithScore) else item
         if is_text(node):
-            text, record = node.get_content(metadata_mode=MetadataMode.NONE), own(node.metadata)
-            whole = {"spans": [[0, len(text)]], "ellipsis": ""}
-            blocks.append(citations.Block((record or {}).get("text", text), record or whole, node.node_id, index))
+            text, record = _recorded(node)
+            blocks.append(citations.Block(text, record.origins, node.node_id, index, record.rank))
     return citations.find(blocks, answer_span)
+
+
+def _text(node: BaseNode) -> str:
+    content: str = node.get_content(metadata_mode=MetadataMode.NONE)
+    return content
+
+
+def _recorded(node: BaseNode) -> tuple[str, Record]:
+    """What a node says, with its record: its own text, or that part of a longer one which a citation engine cut out."""
+    text, data = _text(node), node.metadata.get(KEY)
+    longer = data.get("text") if isinstance(data, dict) else None
+    if isinstance(longer, str) and longer != text:
+        # The engine numbers what it cuts in a first line ("Source 1:").
+        for cut in (text, text.partition("\n")[2]):
+            if cut.strip() and (found := find_loosely([longer], cut)):
+                record, at = read(data, longer), found[1]
+                moved = (
+                    o._replace(start=o.start - at.start, end=o.end - at.start)
+                    for o in within(record.origins, at.start, at.end)
+                )
+                return longer[at.start : at.end], replace(record, origins=tuple(moved))
+    return text, read(data, text)
 
 
 class ContextShaperPostprocessor(PromptMixin, BaseNodePostprocessor):  # type: ignore[misc]  # its base is untyped

@@ -1,125 +1,100 @@
-"""What every connector shares: a pipeline made when first used, its policy, and the record that a document carries."""
+"""Records: what a shaped document carries under `metadata["ctxshaper"]`, written, read and checked here alone."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Mapping, Sequence
+import hashlib
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
-from ctxshaper.data import Budget, Context, Passage, join_kept, json_safe, shown
-from ctxshaper.errors import InvalidInputError
+from ctxshaper.connectors.client import Outcome
+from ctxshaper.connectors.origins import MOST_SPANS, Origin, follow, placed_origins, whole, within
+from ctxshaper.data import ELLIPSIS, Context, Passage, Span, json_safe, merge_spans
 
-if TYPE_CHECKING:
-    from ctxshaper.pipelines import Pipeline
-
-Mode = Literal["shape", "shadow"]
-OnError = Literal["raise", "skip"]
 KEY = "ctxshaper"
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of a request.
+class Record:
+    """How a document's text arises from its source, read from its metadata and found consistent.
 
     Attributes:
-        context: the shaped context; None where shaping failed and was skipped.
-        shadow: whether it is only recorded.
-        error: what went wrong, if something did.
+        origins: of the text, in order.
+        source_length: characters of the source.
+        rank: of the document in the retriever's list; None for a text that is its own source.
+        dropped: what was dropped on the way, as `results` describes it.
     """
 
-    context: Context | None
-    shadow: bool = False
-    error: str | None = None
-
-    @property
-    def applied(self) -> Context | None:
-        """The shaped context, where it takes the place of the input."""
-        return None if self.shadow else self.context
-
-    def report(self) -> dict[str, Any]:
-        """As JSON-safe data, for a trace."""
-        context = self.context
-        return {
-            "mode": "shadow" if self.shadow else "shape",
-            "error": self.error,
-            "tokens_in": context.tokens_in if context else None,
-            "tokens": context.tokens if context else None,
-            "trace": json_safe(context.trace.to_dict()) if context else None,
-        }
+    origins: tuple[Origin, ...]
+    source_length: int
+    rank: int | None = None
+    dropped: tuple[dict[str, Any], ...] = ()
 
 
-class Client:
-    """A pipeline, made when it is first used, with a connector's policy. Safe to share between threads.
+def read(data: Any, text: str) -> Record:
+    """The record of a text; metadata is not trusted.
+
+    A record is believed if it is about this very text, tiles it in order and stays inside of the source that it names;
+    any other is ignored with a line in the log, and the text counts as its own source. What a believed record says of
+    a source that is not at hand is as true as the store that the document came from.
 
     Args:
-        pipeline: a pipeline, or the name or path of the recipe to make it from.
-        budget: outranks the pipeline's own.
-        mode: "shape", or "shadow" to record only.
-        on_error: "raise", or "skip" to pass the input on.
-
-    Raises:
-        InvalidInputError: a pipeline or budget that cannot be used; RecipeError, one of these, for a recipe.
+        data: what stands under `metadata["ctxshaper"]`, if anything does.
+        text: the document's.
     """
-
-    def __init__(self, pipeline: Any, budget: Any = None, mode: Mode = "shape", on_error: OnError = "raise") -> None:
-        from ctxshaper.pipelines import Pipeline, Recipe
-
-        if not isinstance(pipeline, (str, Path, Pipeline)):
-            raise InvalidInputError(
-                f"pipeline must be a ctxshaper.Pipeline or the name or path of a recipe, but got {pipeline!r:.80}"
-            )
-        Budget.parse(budget)
-        self._source = pipeline
-        self._pipeline = pipeline if isinstance(pipeline, Pipeline) else Recipe.load(pipeline)
-        self._lock = threading.Lock()
-        self.budget, self.mode, self.on_error = budget, mode, on_error
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # Locks and loaded models stay behind: a copy in another process makes its own pipeline.
-        return type(self), (self._source, self.budget, self.mode, self.on_error)
-
-    def pipeline(self) -> Pipeline:
-        """The pipeline."""
-        from ctxshaper.pipelines import Pipeline
-
-        with self._lock:
-            if not isinstance(self._pipeline, Pipeline):
-                self._pipeline = Pipeline.from_recipe(self._pipeline)
-            return self._pipeline
-
-    def shape(self, query: str, passages: Sequence[Passage]) -> Outcome:
-        """Shape by the policy."""
+    if data is not None:
         try:
-            return self._outcome(self.pipeline().shape(query, passages, self.budget))
-        except Exception as error:  # noqa: BLE001  # the policy says what becomes of it
-            return self._failed(error)
-
-    async def ashape(self, query: str, passages: Sequence[Passage]) -> Outcome:
-        """The same without blocking the event loop."""
-        import asyncio
-
-        try:
-            pipeline = await asyncio.to_thread(self.pipeline)
-            return self._outcome(await pipeline.ashape(query, passages, self.budget))
-        except Exception as error:  # noqa: BLE001  # the policy says what becomes of it
-            return self._failed(error)
-
-    def _outcome(self, context: Context) -> Outcome:
-        errors = [f"{stage.stage}: {stage.error}" for stage in context.trace.stages if stage.error]
-        return Outcome(context, self.mode == "shadow", "; ".join(errors) or None)
-
-    def _failed(self, error: Exception) -> Outcome:
-        if self.on_error == "raise":
-            raise error
-        return Outcome(None, self.mode == "shadow", f"{type(error).__name__}: {error}")
+            return _checked(data, text)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            _log.warning("what stands under metadata[%r] of a document is not its record: %.200r", KEY, error)
+    return Record(whole(len(text)), len(text))
 
 
-def own(metadata: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The record that an earlier shaping left in a document's metadata."""
-    record = metadata.get(KEY)
-    return record if isinstance(record, dict) and "spans" in record else None
+def _checked(data: Mapping[str, Any], text: str) -> Record:
+    length, rank = data["source_length"], data["rank"]
+    if type(length) is not int or type(rank) is not int or length < 0 or rank < 0:
+        raise ValueError("source_length and rank must be whole numbers from 0")
+    if data["text_digest"] != _digest(text):
+        raise ValueError("it is about another text")
+    origins, reached = [], 0
+    for piece in data["pieces"]:
+        at, spans = Span(piece["start"], piece["end"]), _spans(piece["spans"], length)
+        if at.start < reached or at.end > len(text) or not len(at):
+            raise ValueError("pieces must be sorted, disjoint and inside of the text")
+        if piece["generated"] is not True and (len(spans) != 1 or len(spans[0]) != len(at)):
+            raise ValueError("a piece that was copied is as long as what it was copied from")
+        origins.append(Origin(at.start, at.end, spans, piece["generated"] is True))
+        reached = at.end
+    return Record(tuple(origins), length, rank, tuple(_drop(entry, length) for entry in data["dropped"]))
+
+
+def _spans(pairs: Any, length: int) -> tuple[Span, ...]:
+    if not isinstance(pairs, Sequence) or len(pairs) > MOST_SPANS:
+        raise ValueError(f"spans are a list of at most {MOST_SPANS}")
+    spans = tuple(Span(start, end) for start, end in pairs)
+    if spans != merge_spans(spans) or (spans and spans[-1].end > length):
+        raise ValueError("spans must be sorted, disjoint and inside of the source")
+    return spans
+
+
+def _drop(entry: Mapping[str, Any], length: int) -> dict[str, Any]:
+    (span,), score = _spans([(entry["start"], entry["end"])], length), entry["score"]
+    known = score is None or (type(score) in (int, float) and abs(score) < 1e300)
+    if not known or not isinstance(entry["reason"], str) or not isinstance(entry["stage"], str):
+        raise ValueError("a dropped range has a reason, a stage, and a finite score or none")
+    return _dropped(span, entry["reason"], score, entry["stage"])
+
+
+def _dropped(span: Span, reason: str, score: float | None, stage: str) -> dict[str, Any]:
+    return {"start": span.start, "end": span.end, "reason": reason, "score": score, "stage": stage}
+
+
+def _digest(text: str) -> str:
+    # It tells a text that was changed since, not one that was forged; lone surrogates have no UTF-8.
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,54 +114,70 @@ class Result:
     record: dict[str, Any]
 
 
-def results(passages: Sequence[Passage], outcome: Outcome, earlier: Sequence[dict[str, Any] | None]) -> list[Result]:
+def results(passages: Sequence[Passage], outcome: Outcome, earlier: Sequence[Record]) -> list[Result]:
     """The documents that the generator reads, best place first; all as they were where the input is passed on.
 
     Args:
         passages: as retrieved.
         outcome: of the request.
-        earlier: for each, the record of an earlier shaping, whose text is this one's source.
+        earlier: for each, the record that its document came with. Ranges below count in the first source.
 
     Returns:
-        A result's record holds `spans`: ranges of the source, which joined by `ellipsis` are the text;
-        `source_length` in characters; `rank` in the retriever's list; `generated`: an LM wrote the text and the spans
-        support it; `dropped`: ranges with reason and score; `shadow`: what would have been kept, and at which place
-        (null: nowhere); `error`; `before`: the earlier record.
+        A result's record holds `pieces`, in the order of the text: `start` and `end` in the text, `spans` of the source
+        and whether the piece was `generated`: its spans then support it, otherwise the one span is what it repeats;
+        `source_length` in characters; `text_digest` of the text that it is about; `rank` in the retriever's list;
+        `dropped`: ranges with reason, score and stage; `warnings` and `set_aside` (rank, reason, stage, score) of the
+        whole request; `shadow`: what would have been kept and dropped, and at which place (null: nowhere); `error`.
     """
-    context, dropped = outcome.context, dict[int, list[dict[str, Any]]]()
-    for stage in context.trace.stages if context else ():
-        for d in stage.dropped:
-            reason = {"start": d.start, "end": d.end, "reason": d.reason, "score": json_safe(d.score)}
-            dropped.setdefault(d.passage, []).append({**reason, "stage": stage.stage})
+    context = outcome.context
+    dropped = _by_rank(context, earlier) if context else {}
+    ellipsis = context.rendering.ellipsis if context else ELLIPSIS
     ranked = enumerate(passages) if outcome.applied is None else ((p.rank or 0, p) for p in outcome.applied.passages)
     made = []
     for rank, passage in ranked:
-        ellipsis = context.rendering.ellipsis if context else ""
-        spans = passage.spans if passage.generated else shown(passage.source, passage.spans)
-        text = passage.text if passage.generated else join_kept(passage.source, passage.spans, ellipsis)
+        text, before = passage.joined(ellipsis), earlier[rank]
         if outcome.applied is not None and not text.strip():
             continue  # it would leave no trace in the rendered text either
+        origins = follow(placed_origins(passage.placed(ellipsis)), before.origins)
+        now = dropped.get(rank, [])
         record: dict[str, Any] = {
-            "spans": [[s.start, s.end] for s in spans],
-            "ellipsis": ellipsis,
-            "source_length": len(passage.source),
+            "pieces": [
+                {"start": o.start, "end": o.end, "spans": _pairs(o.spans), "generated": o.generated} for o in origins
+            ],
+            "source_length": before.source_length,
+            "text_digest": _digest(text),
             "rank": rank,
-            "generated": passage.generated,
-            "dropped": dropped.get(rank, []),
+            "dropped": [*before.dropped, *(() if outcome.shadow else now)],
+            "warnings": outcome.warnings,
+            "set_aside": outcome.set_aside,
         }
         if outcome.shadow and context:
-            record["shadow"] = _shadow(context, rank)
+            record["shadow"] = _shadow(context, rank, before, now)
         if outcome.error:
             record["error"] = outcome.error
-        if before := earlier[rank]:
-            record["before"] = before
         made.append(Result(rank, text, passage.score, record))
     return made
 
 
-def _shadow(context: Context, rank: int) -> dict[str, Any]:
+def _by_rank(context: Context, earlier: Sequence[Record]) -> dict[int, list[dict[str, Any]]]:
+    """What each document lost in this request."""
+    lost: dict[int, list[dict[str, Any]]] = {}
+    for stage in context.trace.stages:
+        for decision in stage.dropped:
+            entries = lost.setdefault(decision.passage, [])
+            for origin in within(earlier[decision.passage].origins, decision.span.start, decision.span.end):
+                # Of words that were written, the range around all their support: one entry for each unit stays one.
+                around = [Span(origin.spans[0].start, origin.spans[-1].end)] if origin.spans else []
+                entries += [_dropped(s, decision.reason, json_safe(decision.score), stage.stage) for s in around]
+    return lost
+
+
+def _shadow(context: Context, rank: int, before: Record, dropped: list[dict[str, Any]]) -> dict[str, Any]:
     places = [(place, passage) for place, passage in enumerate(context.passages) if passage.rank == rank]
-    return {
-        "kept": [[s.start, s.end] for _, passage in places for s in passage.spans],
-        "position": places[0][0] if places else None,
-    }
+    spans = (span for _, passage in places for span in passage.spans)
+    kept = (s for span in spans for origin in within(before.origins, span.start, span.end) for s in origin.spans)
+    return {"kept": _pairs(merge_spans(kept)), "position": places[0][0] if places else None, "dropped": dropped}
+
+
+def _pairs(spans: Iterable[Span]) -> list[list[int]]:
+    return [[span.start, span.end] for span in spans]

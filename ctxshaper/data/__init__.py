@@ -1,33 +1,37 @@
 """The data that flows: spans, passages, budgets, contexts and their traces. No model library is imported here."""
 
-from ctxshaper.data.context import (
-    ELLIPSIS,
-    Budget,
-    Context,
-    Passage,
-    Rendering,
-    Span,
-    TokenCounter,
-    join_kept,
-    json_safe,
-    merge_spans,
-    shown,
-)
-from ctxshaper.data.trace import Dropped, StageTrace, Trace
+from ctxshaper.data.budget import Budget
+from ctxshaper.data.context import Context, SetAside, TokenCounter
+from ctxshaper.data.messages import Message, Role
+from ctxshaper.data.passages import ELLIPSIS, Kept, Passage, Piece, Placed, Written
+from ctxshaper.data.plain import Frozen, json_safe
+from ctxshaper.data.rendering import Label, Part, Rendering
+from ctxshaper.data.spans import Span, gaps, intersect, merge_spans
+from ctxshaper.data.trace import Decision, StageTrace, Trace
 
 __all__ = [
     "ELLIPSIS",
     "Budget",
     "Context",
-    "Dropped",
+    "Decision",
+    "Frozen",
+    "Kept",
+    "Label",
+    "Message",
+    "Part",
     "Passage",
+    "Piece",
+    "Placed",
     "Rendering",
+    "Role",
+    "SetAside",
     "Span",
     "StageTrace",
     "TokenCounter",
     "Trace",
-    "join_kept",
+    "Written",
+    "gaps",
+    "intersect",
     "json_safe",
     "merge_spans",
-    "shown",
 ]

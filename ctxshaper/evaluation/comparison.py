@@ -1,4 +1,4 @@
-"""Runs recipes and peers over questions under budgets; every result is written at once, so that a run can go on."""
+"""Runs recipes and baselines over questions under budgets; every result is written at once, so that a run can go on."""
 
 from __future__ import annotations
 
@@ -14,22 +14,24 @@ from typing import Any, Literal, get_args
 
 from ctxshaper import __version__
 from ctxshaper.data import Budget, Context, Rendering
+from ctxshaper.data.json import parse_json
 from ctxshaper.errors import InvalidInputError
 from ctxshaper.evaluation import metrics
-from ctxshaper.evaluation.baselines import peer
+from ctxshaper.evaluation.baselines import baseline
 from ctxshaper.evaluation.prompts import prompt
 from ctxshaper.evaluation.questions import Question
 from ctxshaper.generators import LocalGenerator
-from ctxshaper.models.abstention import Abstention
 from ctxshaper.models.embedder import Embedder
 from ctxshaper.pipelines import Pipeline, Recipe
 from ctxshaper.reading.reader import Reader
+from ctxshaper.stages.distraction_filter.abstention import Abstention
 
 # What is measured beside evidence, tokens and time, for those who ask: each costs passes of a language model.
 Extra = Literal["likelihood", "answers", "distraction", "order"]
 # Contexts that shaping is compared with where a generator is asked; no budget applies to them.
 REFERENCES = ("full", "gold", "none")
-PEER = "peer:"
+# What stands in front of a baseline's name where a recipe is asked for.
+BASELINE = "baseline:"
 _SHUFFLES = 4
 # Long answers are not what the data sets hold.
 _ANSWER_TOKENS = 32
@@ -40,7 +42,7 @@ class Comparison:
     """What is compared, and by which measures.
 
     Attributes:
-        recipes: names or paths of recipes, or `peer:NAME` for another tool.
+        recipes: names or paths of recipes, or `baseline:NAME` for another tool.
         budgets: as `Budget.parse` reads them.
         measures: what is measured beside evidence, tokens and time.
         seed: of the shuffles.
@@ -219,8 +221,8 @@ class Comparison:
 def _load(name: str) -> Recipe:
     if name in REFERENCES:
         raise InvalidInputError(f"{name!r} is what recipes are compared with; it is there where a generator is asked")
-    if name.startswith(PEER):
-        return Recipe((peer(name.removeprefix(PEER)),), rendering=Rendering())
+    if name.startswith(BASELINE):
+        return Recipe((baseline(name.removeprefix(BASELINE)),), rendering=Rendering())
     return Recipe.load(name)
 
 
@@ -233,13 +235,10 @@ def _known(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         for number, line in enumerate(lines, start=1):
             if not line.endswith(b"\n"):
                 break
-            try:
-                row = json.loads(line)
-                yield row["key"], row
-            except (ValueError, TypeError, KeyError) as error:
-                raise InvalidInputError(
-                    f"{file}, line {number}: not a result of this command ({error}); choose another folder"
-                ) from error
+            row = parse_json(line, f"{file}, line {number}")
+            if not isinstance(row, dict) or not isinstance(row.get("key"), str):
+                raise InvalidInputError(f"{file}, line {number}: not a result of this command; choose another folder")
+            yield row["key"], row
             good += len(line)
     with file.open("r+b") as lines:
         lines.truncate(good)

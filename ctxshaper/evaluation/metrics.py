@@ -11,12 +11,12 @@ from itertools import combinations
 
 import numpy as np
 
-from ctxshaper.data import Context, Passage, Rendering, Span, merge_spans
+from ctxshaper.data import Context, Passage, Rendering, Span, intersect, merge_spans
 from ctxshaper.errors import InvalidInputError
 from ctxshaper.evaluation.prompts import prompt
 from ctxshaper.evaluation.questions import Question
 from ctxshaper.generators import ScoringGenerator
-from ctxshaper.models.abstention import Abstention
+from ctxshaper.stages.distraction_filter.abstention import Abstention
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -52,10 +52,7 @@ def character_recall(question: Question, shaped: Context) -> float | None:
     Fair to methods that drop words inside sentences, which `sentence_recall` counts as lost. This project's own.
     """
     kept = held(shaped.passages)
-    shares = []
-    for rank, span in question.evidence:
-        shared = sum(max(0, min(s.end, span.end) - max(s.start, span.start)) for s in kept.get(rank, ()))
-        shares.append(shared / len(span))
+    shares = [_characters(intersect([span], kept.get(rank, ()))) / len(span) for rank, span in question.evidence]
     return float(np.mean(shares)) if shares else None
 
 
@@ -161,14 +158,13 @@ def disagreement(shaped: Sequence[Context]) -> float:
 
 
 def _distance(ours: dict[int | None, tuple[Span, ...]], theirs: dict[int | None, tuple[Span, ...]]) -> float:
-    shared = sum(
-        max(0, min(a.end, b.end) - max(a.start, b.start))
-        for rank, spans in ours.items()
-        for a in spans
-        for b in theirs.get(rank, ())
-    )
-    total = sum(len(s) for spans in (*ours.values(), *theirs.values()) for s in spans) - shared
+    shared = sum(_characters(intersect(spans, theirs.get(rank, ()))) for rank, spans in ours.items())
+    total = sum(map(_characters, (*ours.values(), *theirs.values()))) - shared
     return 1 - shared / total if total else 0.0
+
+
+def _characters(spans: Sequence[Span]) -> int:
+    return sum(map(len, spans))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,17 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctxshaper.data import Passage
+from ctxshaper.data.json import parse_json
 from ctxshaper.errors import InvalidInputError, MissingDependencyError
 from ctxshaper.models.embedder import Embedder
-from ctxshaper.ranking.lexical import terms
+from ctxshaper.text.terms import terms
 
 Skew = Literal["standard", "sub", "proj"]
-Written = Literal["related", "hypothetical", "negation", "modal"]
+Kind = Literal["related", "hypothetical", "negation", "modal"]
 
-WAYS: tuple[Written, ...] = ("related", "hypothetical", "negation", "modal")
+KINDS: tuple[Kind, ...] = ("related", "hypothetical", "negation", "modal")
 
 # What each kind of written distractor is to be; the question and the answer follow as data on lines of their own.
-_TASKS: dict[Written, str] = {
+_TASKS: dict[Kind, str] = {
     "related": "Write a short encyclopedia passage on the subject of the question that does not answer it.",
     "hypothetical": "Write a short passage about an imagined world or a changed condition, in which the question has "
     "another answer than the one given; make the condition plain.",
@@ -48,7 +49,7 @@ class Distractor:
     Attributes:
         question: the question.
         answers: its accepted answers.
-        way: how it was found: "standard", "sub" or "proj" (retrieved), or the kind that was written.
+        method: how it was found: "standard", "sub" or "proj" (retrieved), or the kind that was written.
         text: the passage.
         title: its title, or nothing.
         id: its id in the corpus; None for a written one.
@@ -58,7 +59,7 @@ class Distractor:
 
     question: str
     answers: tuple[str, ...]
-    way: str
+    method: str
     text: str
     title: str = ""
     id: str | None = None
@@ -183,14 +184,14 @@ def retrieved(
         scores = rerank(question, [index.passages[i] for i, _ in irrelevant])
         irrelevant = [(i, float(s)) for (i, _), s in zip(irrelevant, scores, strict=True)]
         irrelevant.sort(key=lambda hit: -hit[1])
-    way = skew if rerank is None else f"{skew}+rerank"
+    method = skew if rerank is None else f"{skew}+rerank"
     return [
-        Distractor(question, tuple(answers), way, passage.text, passage.title, passage.id, rank, score)
+        Distractor(question, tuple(answers), method, passage.text, passage.title, passage.id, rank, score)
         for rank, (passage, score) in enumerate((index.passages[i], s) for i, s in irrelevant[:count])
     ]
 
 
-def written(generator: Writer, question: str, answers: Sequence[str], way: Written) -> Distractor | None:
+def written(generator: Writer, question: str, answers: Sequence[str], kind: Kind) -> Distractor | None:
     """A distractor that a generator writes; None where it is of no use.
 
     Of no use is nothing, the question over again, and whatever holds the answer.
@@ -199,15 +200,15 @@ def written(generator: Writer, question: str, answers: Sequence[str], way: Writt
         generator: anything with `generate(prompt) -> str`.
         question: the question.
         answers: accepted answers; the first is told to the generator as what not to say.
-        way: "related", "hypothetical", "negation" or "modal".
+        kind: "related", "hypothetical", "negation" or "modal".
 
     Raises:
-        InvalidInputError: another way, or no answers.
+        InvalidInputError: another kind, or no answers.
     """
-    if way not in _TASKS or not answers:
-        raise InvalidInputError(f"a distractor is written as {', '.join(WAYS)} and needs answers, but got {way!r}")
+    if kind not in _TASKS or not answers:
+        raise InvalidInputError(f"a distractor is written as {', '.join(KINDS)} and needs answers, but got {kind!r}")
     lines = (
-        _TASKS[way],
+        _TASKS[kind],
         "Begin with a line that holds a title alone. Never mention the correct answer, and add no comment.",
         "",
         f"Question: {question}",
@@ -218,7 +219,7 @@ def written(generator: Writer, question: str, answers: Sequence[str], way: Writt
     title, body = (first.strip(" #*:\t"), rest.strip()) if rest.strip() else ("", text)
     if not body or not set(terms(body)) - set(terms(question)) or holds_answer(f"{title}\n{body}", answers):
         return None
-    return Distractor(question, tuple(answers), way, body, title.removeprefix("Title:").strip())
+    return Distractor(question, tuple(answers), kind, body, title.removeprefix("Title:").strip())
 
 
 @dataclass(frozen=True)
@@ -246,17 +247,15 @@ class MinedFile:
                 pending += len(line)
                 if not line.endswith(b"\n"):
                     break
-                try:
-                    entry = json.loads(line)
-                    if "done" in entry:
-                        finished.add(entry["done"])
-                        good, pending = good + pending, 0
-                    elif "way" not in entry:
-                        raise ValueError("neither a distractor nor a mark")
-                except (ValueError, TypeError) as error:
+                entry = parse_json(line, f"{self.path}, line {number}")
+                if isinstance(entry, dict) and isinstance(entry.get("done"), str):
+                    finished.add(entry["done"])
+                    good, pending = good + pending, 0
+                elif not isinstance(entry, dict) or "method" not in entry:
                     raise InvalidInputError(
-                        f"{self.path}, line {number}: not written by this command ({error}); choose another file"
-                    ) from error
+                        f"{self.path}, line {number}: neither a distractor nor the mark of a finished question; choose "
+                        "another file"
+                    )
         with self.path.open("r+b") as file:
             file.truncate(good)
         return finished
@@ -271,7 +270,7 @@ class MinedFile:
         """The distractors in the file."""
         with self.path.open(encoding="utf-8") as file:
             for line in file:
-                entry = json.loads(line)
+                entry = parse_json(line, str(self.path))
                 if "done" not in entry:
                     yield Distractor(**{**entry, "answers": tuple(entry["answers"])})
 

@@ -1,4 +1,4 @@
-"""How sure a mean is, and whether one way is better than another on the same questions or the difference is noise."""
+"""How sure a mean is, and whether one method beats another on the same questions or the difference is noise."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ctxshaper.errors import InvalidInputError
-from ctxshaper.stages.position_profile import Gain
+from ctxshaper.stages.attnrank.profile import Gain
 
 
 def interval(values: Sequence[float], *, rounds: int = 10_000, seed: int = 0) -> tuple[float, float]:
@@ -30,14 +30,14 @@ def interval(values: Sequence[float], *, rounds: int = 10_000, seed: int = 0) ->
 
 
 def paired_gain(ours: Sequence[float], theirs: Sequence[float], *, rounds: int = 10_000, seed: int = 0) -> Gain:
-    """Compare two ways question by question.
+    """Compare two methods question by question.
 
     The p-value is that of a two-sided sign-flip permutation test of the mean difference, the interval a percentile
     bootstrap over questions (95%).
 
     Args:
         ours: one score per question, higher is better.
-        theirs: the same questions, answered the other way.
+        theirs: the same questions, answered by the other method.
         rounds: random draws of each of the two.
         seed: of the random numbers; the same seed gives the same result.
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from importlib.resources import files
 
 from ctxshaper.data import Passage, Span
+from ctxshaper.data.json import parse_json
 
 # Where a piece of evidence lies: the index of its passage, and the range of that passage's source.
 Evidence = tuple[int, Span]
@@ -38,7 +38,6 @@ def made_up_questions() -> list[Question]:
 
     No model can know the answers, so what it gets right it read.
     """
-    text = files("ctxshaper.evaluation").joinpath("data", "made_up.json").read_text(encoding="utf-8")
-    entries = json.loads(text)
+    entries = parse_json(files("ctxshaper.evaluation").joinpath("data", "made_up.json").read_bytes(), "made_up.json")
     passages = tuple(Passage(entry["text"], metadata={"title": entry["title"]}) for entry in entries)
     return [Question(e["question"], (e["answer"],), passages, frozenset([i])) for i, e in enumerate(entries)]

@@ -10,7 +10,7 @@ from ctxshaper.errors import InvalidInputError
 from ctxshaper.evaluation.comparison import REFERENCES
 from ctxshaper.evaluation.metrics import BreakEven, break_even
 from ctxshaper.evaluation.paired import interval, paired_gain
-from ctxshaper.stages.position_profile import Gain
+from ctxshaper.stages.attnrank.profile import Gain
 
 # By the name of a result: its heading, and whether more is better (None: neither).
 MEASURES: dict[str, tuple[str, bool | None]] = {
@@ -57,7 +57,7 @@ class Line:
         recipe: its name.
         budget: as it was asked for; empty for the references.
         values: by measure.
-        against: gain over the other way, by `MEASURE over NAME`, where both were measured on the same questions.
+        against: gain over the other method, by `MEASURE over NAME`, where both were measured on the same questions.
         cold: where shaping pays for passages that are new; None where it saves nothing.
         warm: where it pays for passages that are known.
     """

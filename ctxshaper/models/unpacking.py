@@ -33,28 +33,35 @@ def unpacked(source: ModelSource) -> ModelSource:
     if source.name != EMBEDDED_LM or not source.gguf_file:
         return source
     folder = _folder()
-    if folder is None:
+    return source if folder is None else kept(source, folder)
+
+
+def kept(source: ModelSource, folder: Path) -> ModelSource:
+    """A GGUF model from a copy in a folder, made or repaired if need be; see `unpacked`."""
+    if folder in _GIVEN_UP:
         return source
     with loading(source):
-        if not intact(folder) and folder not in _GIVEN_UP:
-            try:
-                _unpack(source, folder)
-            except OSError as error:
-                _GIVEN_UP.add(folder)
-                warnings.warn(
-                    f"{folder.parent} cannot be used ({error}); the model is unpacked at every start, some ten "
-                    "seconds. Name a folder that can be written in XDG_CACHE_HOME",
-                    stacklevel=2,
-                )
-        return replace(source, location=str(folder), gguf_file=None) if intact(folder) else source
+        digest = file_hash(source.files()[0])
+        try:
+            if not intact(folder, digest):
+                _unpack(source, folder, digest)
+        except OSError as error:
+            _GIVEN_UP.add(folder)
+            warnings.warn(
+                f"{folder.parent} cannot be used ({error}); the model is unpacked at every start, some ten seconds. "
+                "Name a folder that can be written in XDG_CACHE_HOME",
+                stacklevel=2,
+            )
+            return source
+    return replace(source, location=str(folder), gguf_file=None)
 
 
-def intact(folder: Path) -> bool:
-    """Whether a copy holds the files of its manifest, byte for byte."""
+def intact(folder: Path, of: str) -> bool:
+    """Whether a folder holds a copy of the GGUF file of this SHA-256, byte for byte as it was written."""
     try:
         manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
         files = [(folder / Path(name).name, digest) for name, digest in manifest["sha256"].items()]
-        return manifest["of"] == EMBEDDED_LM_SHA256 and all(file_hash(path) == digest for path, digest in files)
+        return manifest["of"] == of and all(file_hash(path) == digest for path, digest in files)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
@@ -72,7 +79,7 @@ def _folder() -> Path | None:
     return root / "ctxshaper" / f"{EMBEDDED_LM}-{EMBEDDED_LM_SHA256[:16]}-float16"
 
 
-def _unpack(source: ModelSource, folder: Path) -> None:
+def _unpack(source: ModelSource, folder: Path, of: str) -> None:
     """Write a copy.
 
     Raises:
@@ -85,7 +92,7 @@ def _unpack(source: ModelSource, folder: Path) -> None:
         partial.mkdir()
         _write(source, partial)
         digests = {path.name: file_hash(path) for path in sorted(partial.iterdir())}
-        manifest = {"of": EMBEDDED_LM_SHA256, "sha256": digests}
+        manifest = {"of": of, "sha256": digests}
         (partial / _MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
         # Steps of one rename each, so that another process sees a whole copy or none; it may win the race.
         with contextlib.suppress(FileNotFoundError):
@@ -93,7 +100,7 @@ def _unpack(source: ModelSource, folder: Path) -> None:
         try:
             partial.rename(folder)
         except OSError:
-            if not intact(folder):
+            if not intact(folder, of):
                 raise
 
 

@@ -5,21 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ctxshaper.data import Context
-from ctxshaper.stages.base import Log, Stage
-from ctxshaper.stages.selection import Candidate, select, units_of
+from ctxshaper.stages.base import Stage
+from ctxshaper.stages.run import Run
+from ctxshaper.stages.selection import select, units_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class FitBudget(Stage):
     """Drops from the end, whole sentences, until the rendered text fits. Does nothing where it fits already."""
 
-    def shape(self, context: Context, log: Log) -> Context:
+    def shape(self, context: Context, run: Run) -> Context:
         """Apply the rule of the class."""
         if context.limit is None or context.tokens <= context.limit:
             return context
-        candidates = [
-            Candidate(index, span, -float(index))
-            for index, passage in enumerate(context.passages)
-            for span in units_of(passage, "sentence")
-        ]
-        return select(context, candidates, log, context.limit)
+        units = units_of(context, "sentence")
+        return select(context, units, [-float(place) for place in range(len(units))], run.log, context.limit)

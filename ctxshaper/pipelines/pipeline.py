@@ -1,4 +1,4 @@
-"""A row of stages that share one reader."""
+"""A row of stages that share their parts."""
 
 from __future__ import annotations
 
@@ -6,84 +6,89 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from ctxshaper.data import Budget, Context, Passage, Rendering, TokenCounter
-from ctxshaper.data.trace import StageTrace
-from ctxshaper.errors import InvalidInputError
-from ctxshaper.generators import Generator, LocalGenerator
-from ctxshaper.models.abstention import Abstention
-from ctxshaper.models.embedder import Embedder
+from ctxshaper.data import Budget, Context, Message, Passage, Rendering, StageTrace
+from ctxshaper.data.deadline import Deadline, under
+from ctxshaper.errors import DeadlineError, InvalidInputError
+from ctxshaper.generators.base import Prompt
 from ctxshaper.pipelines.budget import FitBudget
 from ctxshaper.pipelines.recipes import Recipe
-from ctxshaper.reading.focal import FocalReader
-from ctxshaper.reading.reader import Reader
-from ctxshaper.stages.base import Stage
-from ctxshaper.text.tokenization import token_counter
+from ctxshaper.stages.base import Stage, Steps, drive
+from ctxshaper.stages.parts import Parts
+from ctxshaper.stages.run import Run
+
+if TYPE_CHECKING:
+    from ctxshaper.generators import Generator
+    from ctxshaper.models.embedder import Embedder
+    from ctxshaper.models.language_model import LanguageModel
+    from ctxshaper.reading.reading import PassageReader
 
 OnError = Literal["raise", "skip"]
 Passages = Iterable[Passage | str]
-
-# What stages may need and a pipeline makes for all of them together.
-_MAKERS: dict[str, Callable[[], Any]] = {
-    "reader": Reader,
-    "embedder": Embedder,
-    "abstention": Abstention,
-    "generator": LocalGenerator,
-    "focal": FocalReader,
-}
+# Requests of a batch that are under way together: while one waits for its generator, others compute.
+_AT_ONCE = 4
+BudgetLike = Budget | str | int | float | None
 
 
 class Pipeline:
-    """Shapes what a retriever returned into what a generator reads.
+    """Shapes what a retriever returned into what a generator reads. Thread-safe.
+
+    Models are made when a stage first asks for them. Pickled or copied, a pipeline carries their descriptions and not
+    the models, so that process pools and frameworks that copy their components work.
 
     Args:
         stages: run in this order.
-        reader: shared by all stages that read; the embedded model if None and needed.
-        embedder: shared by all stages that embed; the embedded model if None and needed.
-        generator: shared by all stages that let a language model write; the embedded model if None and needed.
+        reader: scores passages by attention; the embedded model's if None.
+        embedder: embeds sentences; the embedded model if None.
+        generator: writes; the language model if None.
+        language_model: a whole model for stages that need passages in sight; if None the reader's model, or the
+            embedded one.
         tokenizer: the generator's own, to count tokens with: a tokenizer of transformers, tokenizers or tiktoken,
             or a function from text to a number; the reader's if None.
         budget: used where `shape` is given none: tokens (500), a share ("30%", 0.3), "auto", or None for no limit.
         rendering: how passages become text.
-        on_error: "raise", or "skip": a stage that fails passes the context on unchanged, and the trace says so.
+        on_error: "raise", or "skip": a stage that fails passes the context on unchanged, and the trace and a warning
+            say so.
 
     Raises:
         InvalidInputError: an option that is not allowed.
-        MissingDependencyError: a model is needed that is not installed.
     """
 
     def __init__(
         self,
         stages: Sequence[Stage],
         *,
-        reader: Reader | None = None,
+        reader: PassageReader | None = None,
         embedder: Embedder | None = None,
         generator: Generator | None = None,
+        language_model: LanguageModel | None = None,
         tokenizer: Any = None,
-        budget: Budget | str | int | float | None = None,
+        budget: BudgetLike = None,
         rendering: Rendering | None = None,
         on_error: OnError = "raise",
     ) -> None:
         for stage in stages:
             if not isinstance(stage, Stage):
-                raise InvalidInputError(f"a pipeline takes stages, but got {stage!r}")
+                raise InvalidInputError(f"a pipeline takes stages, but got {stage!r:.80}")
         if on_error not in ("raise", "skip"):
-            raise InvalidInputError(f"on_error must be 'raise' or 'skip', but got {on_error!r}")
-        shared: dict[str, Any] = {"reader": reader, "embedder": embedder, "generator": generator}
-        wanted = {name for stage in stages for name in stage.needs if getattr(stage, name) is None}
-        for name in sorted(wanted | (set() if tokenizer is not None else {"reader"})):
-            shared[name] = shared.get(name) or _MAKERS[name]()
-        self.reader: Reader | None = shared["reader"]
-        self.stages = tuple(stage.bind(**shared) for stage in stages)
+            raise InvalidInputError(f"on_error must be 'raise' or 'skip', but got {on_error!r:.80}")
+        self.stages = tuple(stages)
+        self.parts = Parts(
+            reader=reader,
+            embedder=embedder,
+            generator=generator,
+            language_model=language_model,
+            tokenizer=tokenizer,
+        )
         self.budget = Budget.parse(budget)
         self.rendering = rendering or Rendering()
         self.on_error = on_error
-        if tokenizer is not None:
-            self.count: TokenCounter = token_counter(tokenizer)
-        else:
-            self.count = shared["reader"].count_tokens
+
+    def __repr__(self) -> str:
+        return f"Pipeline([{', '.join(map(repr, self.stages))}], budget={self.budget!r})"
 
     @classmethod
     def from_recipe(cls, recipe: str | Path | Recipe, **parts: Any) -> Self:
@@ -104,70 +109,157 @@ class Pipeline:
         }
         return cls(loaded.stages, **{**options, **parts})
 
-    def shape(self, query: str, passages: Passages, budget: Budget | str | int | float | None = None) -> Context:
+    def shape(
+        self,
+        query: str,
+        passages: Passages,
+        budget: BudgetLike = None,
+        *,
+        history: Sequence[Message] = (),
+        timeout: float | None = None,
+    ) -> Context:
         """Shape one context.
 
         Args:
             query: the user's question.
             passages: in the retriever's order, best first; passages or plain text.
             budget: outranks the pipeline's own.
+            history: the chat before this query.
+            timeout: seconds after which the work stops, at the next layer, batch or stage; None for no limit.
 
         Returns:
-            The shaped context: `text`, `tokens`, `passages` with `spans`, and `trace`.
+            The shaped context: `text`, `tokens`, `passages` with `spans`, `trace` and `warnings`.
 
         Raises:
             InvalidInputError: an empty query, passages of another type, or a budget that cannot be read.
+            DeadlineError: it took longer than `timeout`.
             StageError: a stage failed, and `on_error` is "raise".
         """
-        context = self._start(query, passages, budget)
-        for stage in (*self.stages, FitBudget()):
-            context = self._run(stage, context)
-        return context
+        with under(Deadline(timeout)):
+            run = Run(self.parts)
+            return drive(self._steps(run, query, passages, budget, history), run)
 
-    async def ashape(self, query: str, passages: Passages, budget: Budget | str | int | float | None = None) -> Context:
-        """The same as `shape`, without blocking the event loop."""
-        return await asyncio.to_thread(self.shape, query, passages, budget)
+    async def ashape(
+        self,
+        query: str,
+        passages: Passages,
+        budget: BudgetLike = None,
+        *,
+        history: Sequence[Message] = (),
+        timeout: float | None = None,
+    ) -> Context:
+        """The same as `shape`, without blocking the event loop; cancelled, its work stops as it does at `timeout`.
+
+        What stages compute runs in a thread; answers of a generator are awaited.
+        """
+        deadline, run = Deadline(timeout), Run(self.parts)
+        steps = self._steps(run, query, passages, budget, history)
+        try:
+            with under(deadline):
+                return await _adrive(steps, run, deadline)
+        except asyncio.CancelledError:
+            deadline.cancel()
+            raise
 
     def shape_batch(
-        self, requests: Iterable[tuple[str, Passages]], budget: Budget | str | int | float | None = None
+        self, requests: Iterable[tuple[str, Passages]], budget: BudgetLike = None, *, timeout: float | None = None
     ) -> list[Context]:
-        """Shape many contexts; a passage that several requests share is read once."""
-        return [self.shape(query, passages, budget) for query, passages in requests]
+        """Shape many contexts; a passage that several requests share is read once.
+
+        Args:
+            requests: pairs of query and passages.
+            budget: outranks the pipeline's own.
+            timeout: seconds for all of them together.
+        """
+        with under(Deadline(timeout)):
+            contexts = []
+            for query, passages in requests:
+                run = Run(self.parts)
+                contexts.append(drive(self._steps(run, query, passages, budget, ()), run))
+            return contexts
 
     async def ashape_batch(
-        self, requests: Iterable[tuple[str, Passages]], budget: Budget | str | int | float | None = None
+        self, requests: Iterable[tuple[str, Passages]], budget: BudgetLike = None, *, timeout: float | None = None
     ) -> list[Context]:
-        """The same as `shape_batch`, without blocking the event loop."""
-        return await asyncio.to_thread(self.shape_batch, list(requests), budget)
+        """The same as `shape_batch`, without blocking the event loop; the requests are under way together."""
+        turns = asyncio.Semaphore(_AT_ONCE)
 
-    def _start(self, query: str, passages: Passages, budget: Budget | str | int | float | None) -> Context:
+        async def one(query: str, passages: Passages) -> Context:
+            async with turns:
+                return await self.ashape(query, passages, budget, timeout=timeout)
+
+        tasks = [asyncio.create_task(one(query, passages)) for query, passages in requests]
+        try:
+            return list(await asyncio.gather(*tasks))
+        finally:
+            for task in tasks:  # one that failed, or our own cancellation, ends the others
+                task.cancel()
+
+    def _steps(self, run: Run, query: str, passages: Passages, budget: BudgetLike, history: Sequence[Message]) -> Steps:
+        context = self._start(query, passages, budget, history)
+        for stage in self.stages:
+            context = yield from self._tried(stage, context, run)
+        # The last word on the budget is worth a line of the trace only where it had to speak.
+        fitted = yield from FitBudget().traced(context, run)
+        return context if fitted.passages == context.passages else fitted
+
+    def _start(self, query: str, passages: Passages, budget: BudgetLike, history: Sequence[Message]) -> Context:
         if not isinstance(query, str) or not query.strip():
             raise InvalidInputError(f"the query must be a text with content, but got {query!r:.80}")
-        if isinstance(passages, (str, bytes)):
-            raise InvalidInputError("passages must be a list; for one passage pass [text]")
-        ranked = tuple(replace(Passage.of(p), rank=rank) for rank, p in enumerate(passages))
+        given = Context(query, passages, lambda _: 0)  # type: ignore[arg-type]  # any iterable; checked there
         return Context(
             query=query,
-            passages=ranked,
-            count=self.count,
+            # Ranks are places in this list, whatever an earlier shaping called them.
+            passages=tuple(replace(passage, rank=rank) for rank, passage in enumerate(given.passages)),
+            count=self.parts.count,
             budget=self.budget if budget is None else Budget.parse(budget),
             rendering=self.rendering,
+            history=tuple(history),
         )
 
-    def _run(self, stage: Stage, context: Context) -> Context:
+    def _tried(self, stage: Stage, context: Context, run: Run) -> Steps:
+        """One stage by the policy for errors."""
         started = time.perf_counter()
         try:
-            shaped = stage(context)
+            return (yield from stage.traced(context, run))
+        except DeadlineError:
+            raise  # no time is left for the stages behind it either
         except Exception as error:
             if self.on_error == "raise":
                 raise
+            problem = f"{type(error).__name__}: {error}"
             trace = StageTrace(
                 stage=stage.name,
                 seconds=time.perf_counter() - started,
                 tokens_in=context.tokens,
                 tokens_out=context.tokens,
-                error=f"{type(error).__name__}: {error}",
+                error=problem,
             )
-            return replace(context, trace=context.trace.add(trace))
-        # The last word on the budget is worth a line only where it had to speak.
-        return context if isinstance(stage, FitBudget) and shaped.passages == context.passages else shaped
+            warning = f"{stage.name} failed and was skipped: {problem}"
+            return replace(context, trace=context.trace.add(trace), warnings=(*context.warnings, warning))
+
+
+async def _adrive(steps: Steps, run: Run, deadline: Deadline) -> Context:
+    """Run steps to their end: computing in a thread, awaiting the generator wherever they ask."""
+    resume: Callable[[], Sequence[Prompt]] = partial(next, steps)
+    while True:
+        context, prompts = await asyncio.to_thread(_advanced, resume)
+        if context is not None:
+            return context
+        generator = await asyncio.to_thread(lambda: run.parts.generator)
+        try:
+            async with asyncio.timeout(deadline.left):
+                answers = await generator.agenerate_batch(prompts)
+        except Exception as error:  # noqa: BLE001  # the stage may know what to do without an answer
+            deadline.check()  # but not without time
+            resume = partial(steps.throw, error)
+        else:
+            resume = partial(steps.send, answers)
+
+
+def _advanced(resume: Callable[[], Sequence[Prompt]]) -> tuple[Context | None, Sequence[Prompt]]:
+    """The next prompts, or the context where the steps are over: a thread cannot hand over StopIteration."""
+    try:
+        return None, resume()
+    except StopIteration as done:
+        return done.value, ()

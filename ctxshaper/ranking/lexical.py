@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -11,14 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctxshaper.errors import MissingDependencyError
-
-# Scripts without spaces between words are matched by character; everything else by word.
-_TERMS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\W_]+")
-
-
-def terms(text: str) -> list[str]:
-    """The terms that BM25 compares: lower-cased words, single characters of Chinese and Japanese."""
-    return _TERMS.findall(text.casefold())
+from ctxshaper.text.terms import terms
 
 
 def _bm25s() -> Any:

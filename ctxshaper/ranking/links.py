@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ctxshaper.ranking.lexical import terms
+from ctxshaper.text.terms import terms
 
-# "Sulli (singer)" is called Sulli by everybody else.
-_DISAMBIGUATION = re.compile(r"\s*\([^()]*\)\s*$")
 # Shorter titles ("It", "X") are words before they are names.
 _SHORTEST = 3
 # The probability below which a link says nothing: it keeps unlikely sentences from dragging in what they name.
@@ -31,13 +29,18 @@ def title_links(titles: Sequence[str], texts: Sequence[str], owners: NDArray[np.
         [number of units, number of passages]
     """
     links = np.zeros((len(texts), len(titles)), dtype=np.bool_)
-    names = [_spaced(_DISAMBIGUATION.sub("", title) or title) for title in titles]
-    spaced = [_spaced(text) for text in texts] if any(names) else []
+    names = [tuple(terms(_undisambiguated(title))) for title in titles]
+    passages: dict[tuple[str, ...], list[int]] = {}
     for passage, name in enumerate(names):
-        if len(name.strip()) >= _SHORTEST:
-            links[:, passage] = [
-                names[owner] != name and name in text for owner, text in zip(owners, spaced, strict=True)
-            ]
+        if len(" ".join(name)) >= _SHORTEST:
+            passages.setdefault(name, []).append(passage)
+    if not passages:
+        return links
+    known = _Names(passages)
+    for unit, (owner, text) in enumerate(zip(owners, texts, strict=True)):
+        for name in known.within(terms(text)):
+            if name != names[owner]:
+                links[unit, passages[name]] = True
     return links
 
 
@@ -63,6 +66,58 @@ def link_features(
     return result
 
 
-def _spaced(text: str) -> str:
-    words = terms(text)
-    return f" {' '.join(words)} " if words else ""
+class _Names:
+    """Finds many names in a text at once, in one pass over its words (Aho and Corasick, CACM 18(6), 1975)."""
+
+    def __init__(self, names: Iterable[tuple[str, ...]]) -> None:
+        # By state: the words that lead on, where to look when none does, the name that ends here, and the nearest
+        # state behind it where a shorter name ends too.
+        self._next: list[dict[str, int]] = [{}]
+        self._name: list[tuple[str, ...]] = [()]
+        for name in names:
+            self._name[self._state_of(name)] = name
+        self._fail = [0] * len(self._next)
+        self._shorter = [0] * len(self._next)
+        queue = deque(self._next[0].values())
+        while queue:
+            state = queue.popleft()
+            for word, child in self._next[state].items():
+                self._fail[child] = fail = self._step(self._fail[state], word)
+                self._shorter[child] = fail if self._name[fail] else self._shorter[fail]
+                queue.append(child)
+
+    def within(self, words: Iterable[str]) -> Iterator[tuple[str, ...]]:
+        """Yields each name that stands in a text, once."""
+        seen: set[int] = {0}
+        state = 0
+        for word in words:
+            state = self._step(state, word)
+            found = state if self._name[state] else self._shorter[state]
+            while found not in seen:
+                seen.add(found)
+                yield self._name[found]
+                found = self._shorter[found]
+
+    def _state_of(self, name: tuple[str, ...]) -> int:
+        state = 0
+        for word in name:
+            following = self._next[state].setdefault(word, len(self._next))
+            if following == len(self._next):
+                self._next.append({})
+                self._name.append(())
+            state = following
+        return state
+
+    def _step(self, state: int, word: str) -> int:
+        while state and word not in self._next[state]:
+            state = self._fail[state]
+        return self._next[state].get(word, 0)
+
+
+def _undisambiguated(title: str) -> str:
+    """Without a last bracket: "Sulli (singer)" is called Sulli by everybody else."""
+    bare = title.rstrip()
+    opening = bare.rfind("(")
+    if bare.endswith(")") and opening > 0 and ")" not in bare[opening:-1]:
+        return bare[:opening].rstrip() or title
+    return title

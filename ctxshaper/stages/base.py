@@ -1,46 +1,29 @@
-"""The base of all stages: it owns timing, tracing, async and errors; a method of the literature writes one function."""
+"""The bases of all stages: they own timing, tracing, units, selection and errors; a method writes one function."""
 
 from __future__ import annotations
 
-import asyncio
+import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, ClassVar, Self
+from collections.abc import Generator as Flow
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
-from ctxshaper.data import Context, Passage, Span, json_safe, merge_spans
-from ctxshaper.data.trace import Dropped, StageTrace
-from ctxshaper.errors import CtxshaperError, StageError
+from ctxshaper.data import Context, Decision, Passage, Span, StageTrace, gaps, merge_spans
+from ctxshaper.errors import CtxshaperError, InvalidInputError, StageError
+from ctxshaper.generators.base import Prompt
+from ctxshaper.stages.parts import Parts
+from ctxshaper.stages.run import Log, Run
+from ctxshaper.stages.selection import Unit, UnitKind, select, units_of
 
-
-@dataclass
-class Log:
-    """What a stage reports while it runs.
-
-    Attributes:
-        notes: anything worth a place in the trace; plain JSON data.
-        reasons: why, and with which score, text was dropped: by passage rank, ranges of its source.
-    """
-
-    notes: dict[str, Any] = field(default_factory=dict)
-    reasons: dict[int | None, list[tuple[Span, str, float | None]]] = field(default_factory=dict)
-
-    def drop(self, passage: Passage, spans: Iterable[Span], reason: str, score: float | None = None) -> None:
-        """Say why text is dropped. What a stage drops without saying is traced all the same, without a reason."""
-        entries = self.reasons.setdefault(passage.rank, [])
-        entries.extend((span, reason, score) for span in spans)
+# What a stage that lets a language model write yields (prompts), is sent (their answers) and returns.
+Steps: TypeAlias = Flow[Sequence[Prompt], list[str], Context]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage(ABC):
-    """One method of shaping. A subclass is a frozen dataclass: its fields are its options.
-
-    Attributes:
-        needs: names of fields that a pipeline fills in when they are None, such as the reader.
-    """
-
-    needs: ClassVar[tuple[str, ...]] = ()
+    """One method of shaping. A subclass is a frozen dataclass: its fields are its options."""
 
     @property
     def name(self) -> str:
@@ -48,25 +31,24 @@ class Stage(ABC):
         return type(self).__name__
 
     @abstractmethod
-    def shape(self, context: Context, log: Log) -> Context:
+    def shape(self, context: Context, run: Run) -> Context:
         """Shape a context.
 
         Args:
             context: what the stage is given; never changed.
-            log: takes notes and reasons for the trace.
+            run: the parts that stages share, and the log that takes notes, decisions and warnings.
 
         Returns:
             The shaped context.
         """
 
-    def bind(self, **shared: Any) -> Self:
-        """The same stage with the shared parts that it needs and does not have yet."""
-        own = {f.name for f in fields(self)}
-        missing = {k: v for k, v in shared.items() if k in self.needs and k in own and getattr(self, k) is None}
-        return replace(self, **missing) if missing else self
+    def steps(self, context: Context, run: Run) -> Steps:
+        """`shape`, interrupted wherever a language model has to write; see `WritingStage`."""
+        return self.shape(context, run)
+        yield  # makes this a generator function, which never gets here
 
-    def __call__(self, context: Context) -> Context:
-        """Run the stage and add its trace.
+    def traced(self, context: Context, run: Run) -> Steps:
+        """`steps`, with the trace of what happened added to the context.
 
         Raises:
             StageError: the stage failed in a way that it did not foresee; the cause is chained.
@@ -74,7 +56,7 @@ class Stage(ABC):
         """
         started, log = time.perf_counter(), Log()
         try:
-            shaped = self.shape(context, log)
+            shaped = yield from self.steps(context, replace(run, log=log))
         except CtxshaperError:
             raise
         except Exception as error:
@@ -86,45 +68,116 @@ class Stage(ABC):
             seconds=time.perf_counter() - started,
             tokens_in=context.tokens,
             tokens_out=shaped.tokens,
-            dropped=tuple(_dropped(context.passages, shaped.passages, log)),
-            notes=json_safe(log.notes),
+            decisions=(*log.decisions, *_unsaid(context.passages, shaped.passages, log.decisions)),
+            notes=log.notes,
         )
-        return replace(shaped, trace=context.trace.add(trace))
+        warnings = (*shaped.warnings, *(f"{self.name}: {warning}" for warning in log.warnings))
+        return replace(shaped, trace=context.trace.add(trace), warnings=warnings)
 
-    async def acall(self, context: Context) -> Context:
-        """The same without blocking the event loop."""
-        return await asyncio.to_thread(self, context)
-
-
-def _dropped(before: Iterable[Passage], after: Iterable[Passage], log: Log) -> Iterable[Dropped]:
-    kept: dict[int | None, tuple[Span, ...]] = {}
-    for passage in after:
-        kept[passage.rank] = (*kept.get(passage.rank, ()), *passage.spans)
-    for passage in before:
-        rank = -1 if passage.rank is None else passage.rank
-        for missing in gaps(passage.spans, merge_spans(kept.get(passage.rank, ()))):
-            known = [entry for entry in log.reasons.get(passage.rank, ()) if entry[0].overlaps(missing)]
-            for span, reason, score in known or [(missing, "not kept", None)]:
-                start, end = max(span.start, missing.start), min(span.end, missing.end)
-                yield Dropped(rank, passage.id, start, end, reason, score)
+    def __call__(self, context: Context, parts: Parts | None = None) -> Context:
+        """Run the stage by itself and add its trace; the embedded models where no parts are given."""
+        run = Run(parts or Parts())
+        return drive(self.traced(context, run), run)
 
 
-def gaps(whole: Iterable[Span], kept: Iterable[Span]) -> list[Span]:
-    """The parts of some ranges that others do not cover.
+@dataclass(frozen=True, kw_only=True)
+class ScoringStage(Stage):
+    """A method that scores units of text: a subclass writes `score`, and the best units that fit are kept.
 
-    Args:
-        whole: sorted and disjoint.
-        kept: sorted and disjoint.
+    Attributes:
+        unit: what is kept or dropped whole: "sentence", "block" (paragraph, list item, row, code) or "passage".
     """
-    missing, covers = [], list(kept)
-    for span in whole:
-        start = span.start
-        for cover in covers:
-            if cover.end <= start or cover.start >= span.end:
-                continue
-            if cover.start > start:
-                missing.append(Span(start, cover.start))
-            start = max(start, cover.end)
-        if start < span.end:
-            missing.append(Span(start, span.end))
-    return missing
+
+    unit: UnitKind = "sentence"
+
+    def __post_init__(self) -> None:
+        if self.unit not in ("sentence", "block", "passage"):
+            raise InvalidInputError(f"unit must be sentence, block or passage, but got {self.unit!r}")
+
+    @abstractmethod
+    def score(self, context: Context, units: Sequence[Unit], run: Run) -> Sequence[float]:
+        """Score units of text.
+
+        Args:
+            context: holds the passages.
+            units: in reading order.
+            run: the parts that stages share, and the log.
+
+        Returns:
+            One finite number per unit (a list or an array [n]), higher is more relevant.
+        """
+
+    def likely(self, units: Sequence[Unit], scores: Sequence[float], log: Log) -> Sequence[int]:  # noqa: ARG002
+        """Which units an adaptive budget keeps at most, as places in `units`; all, unless a method knows better."""
+        return range(len(units))
+
+    def shape(self, context: Context, run: Run) -> Context:
+        """Keep the best units that fit into the budget."""
+        if not context.budget.adaptive and (context.limit is None or context.tokens <= context.limit):
+            run.log.notes["fits_already"] = True
+            return context
+        units = units_of(context, self.unit)
+        if not units:
+            return context.with_passages(())
+        scores = [float(score) for score in self.score(context, units, run)]
+        if len(scores) != len(units) or not all(map(math.isfinite, scores)):
+            raise StageError(
+                f"{self.name}.score must give one finite number for each of {len(units)} units, but gave "
+                f"{len(scores)}, {sum(not math.isfinite(s) for s in scores)} of them not finite"
+            )
+        run.log.notes["units"] = len(units)
+        if context.budget.adaptive:
+            places = set(self.likely(units, scores, run.log))
+            for place, (unit, score) in enumerate(zip(units, scores, strict=True)):
+                if place not in places:
+                    run.log.drop(context.passages[unit.passage], [unit.span], "unlikely to be evidence", score)
+            units = [unit for place, unit in enumerate(units) if place in places]
+            scores = [score for place, score in enumerate(scores) if place in places]
+        return select(context, units, scores, run.log, context.limit)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WritingStage(Stage):
+    """A method that lets a language model write: a subclass writes `steps`.
+
+    `steps` yields the prompts that it wants answered, is sent the answers in their order, and returns the context. So
+    one function serves callers that block and callers that await: neither waits inside it.
+    """
+
+    @abstractmethod
+    def steps(self, context: Context, run: Run) -> Steps:
+        """Shape a context, yielding prompts and taking their answers."""
+
+    def shape(self, context: Context, run: Run) -> Context:
+        """The same, waiting for the generator."""
+        return drive(self.steps(context, run), run)
+
+
+def drive(steps: Steps, run: Run) -> Context:
+    """Run steps to their end, waiting for the generator wherever they ask."""
+    try:
+        prompts = next(steps)
+        while True:
+            try:
+                answers = run.parts.generator.generate_batch(prompts)
+            except Exception as error:  # noqa: BLE001  # the stage may know what to do without an answer
+                prompts = steps.throw(error)
+            else:
+                prompts = steps.send(answers)
+    except StopIteration as done:
+        context: Context = done.value
+        return context
+
+
+def _unsaid(before: Iterable[Passage], after: Iterable[Passage], said: Iterable[Decision]) -> Iterable[Decision]:
+    """A decision for every range that is gone without one."""
+    covered: dict[int, list[Span]] = {}
+    for passage in after:
+        covered.setdefault(passage.rank or 0, []).extend(passage.spans)
+    for decision in said:
+        if not decision.kept:
+            covered.setdefault(decision.passage, []).append(decision.span)
+    for passage in before:
+        rank = passage.rank or 0
+        for missing in gaps(passage.spans, merge_spans(covered.get(rank, ()))):
+            yield Decision(rank, missing, kept=False, reason="not kept")

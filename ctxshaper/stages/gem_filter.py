@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
-
-import numpy as np
+from typing import TYPE_CHECKING, Literal
 
 from ctxshaper.data import Context, Span
 from ctxshaper.errors import InvalidInputError
-from ctxshaper.reading.reader import Reader
-from ctxshaper.stages.base import Log, Stage
-from ctxshaper.stages.selection import Candidate, select, units_of
+from ctxshaper.stages.base import Stage
+from ctxshaper.stages.run import Log, Run
+from ctxshaper.stages.selection import Unit, by_passage, keep, select, units_of
+
+if TYPE_CHECKING:
+    from ctxshaper.reading.reading import Reading
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,23 +26,20 @@ class GemFilter(Stage):
     prompt's frame are not part of the context and stay with the caller.
 
     Attributes:
-        k: how many tokens to keep; None means as many as the budget allows.
+        k: how many tokens to keep, counted as the reader counts them; of whole units, as many of the best as have at
+            most k tokens together. None means as many as the budget allows.
         unit: "token" keeps the tokens of the paper's rule; "sentence" or "block" keeps whole units by the mean score
             of their tokens, so that words and numbers stay whole.
         reading: "causal" reads the whole prompt, as the paper does; "independent" reads each passage by itself and
             remembers it.
         calibrated: with causal reading, take off what a place in the prompt gets whatever stands there (Found in the
             Middle, arXiv 2406.16008); twice the reading. See `Reader.read_gem`.
-        reader: reads; a pipeline's own if None.
     """
-
-    needs: ClassVar[tuple[str, ...]] = ("reader",)
 
     k: int | None = None
     unit: Literal["token", "sentence", "block"] = "token"
     reading: Literal["causal", "independent"] = "causal"
     calibrated: bool = False
-    reader: Reader | None = None
 
     def __post_init__(self) -> None:
         if self.k is not None and self.k < 1:
@@ -57,50 +56,70 @@ class GemFilter(Stage):
                 "place, and there is nothing to calibrate"
             )
 
-    def shape(self, context: Context, log: Log) -> Context:
+    def shape(self, context: Context, run: Run) -> Context:
         """Apply the rule of the class."""
         if not context.passages:
             return context
-        reader, independent = self.reader or Reader(), self.reading == "independent"
+        reader, independent = run.parts.reader, self.reading == "independent"
         reading = reader.read_gem(context.query, context.passages, independent=independent, calibrated=self.calibrated)
-        log.notes.update(reading.notes)
-        candidates = []
-        for index, (passage, read) in enumerate(zip(context.passages, reading.passages, strict=True)):
-            if self.unit == "token":
-                offered = [
-                    (Span(int(a), int(b)), float(s)) for (a, b), s in zip(read.offsets, read.scores, strict=True)
-                ]
-                offered = [(o, s) for o, s in offered if any(o.overlaps(kept) for kept in passage.spans)]
-            else:
-                units = units_of(passage, self.unit)
-                offered = list(zip(units, map(float, read.span_scores(units)), strict=True))
-            candidates += [Candidate(index, span, score) for span, score in offered]
+        run.log.notes.update(reading.notes)
+        if self.unit == "token":
+            return self._tokens(context, reading, run.log)
+        units = units_of(context, self.unit)
+        scores, sizes = span_means(reading, units)
         if self.k is not None:
-            candidates = self._best(candidates)
-        if self.unit == "token":
-            return self._tokens(context, candidates, log)
-        return select(context, candidates, log, context.limit)
+            units, scores = self._first(context, units, scores, sizes, run.log)
+        return select(context, units, scores, run.log, context.limit)
 
-    def _best(self, candidates: list[Candidate]) -> list[Candidate]:
-        best = sorted(candidates, key=lambda c: -c.score)
-        if self.unit == "token":
-            return best[: self.k]
-        return best
+    def _first(
+        self, context: Context, units: list[Unit], scores: list[float], sizes: list[int], log: Log
+    ) -> tuple[list[Unit], list[float]]:
+        """The best units that together have at most k tokens; at least the best one."""
+        order = sorted(range(len(units)), key=lambda place: -scores[place])
+        held, chosen = 0, set[int]()
+        for place in order:
+            if chosen and held + sizes[place] > (self.k or 0):
+                break
+            chosen.add(place)
+            held += sizes[place]
+        for place, (unit, score) in enumerate(zip(units, scores, strict=True)):
+            if place not in chosen:
+                log.drop(context.passages[unit.passage], [unit.span], f"not among the best {self.k} tokens", score)
+        return [u for i, u in enumerate(units) if i in chosen], [s for i, s in enumerate(scores) if i in chosen]
 
-    def _tokens(self, context: Context, candidates: list[Candidate], log: Log) -> Context:
-        """The most of the best tokens whose rendered text fits: found by bisection, since counting is exact only so."""
-        from ctxshaper.stages.selection import keep
+    def _tokens(self, context: Context, reading: Reading, log: Log) -> Context:
+        """The best k tokens, and of these the most whose rendered text fits: counting is exact only by rendering."""
+        offered = [
+            (float(score), Unit(index, Span(int(start), int(end))))
+            for index, read in enumerate(reading.passages)
+            for (start, end), score in zip(read.offsets, read.scores, strict=True)
+            if start < end
+        ]
+        best = [unit for _, unit in sorted(offered, key=lambda one: -one[0])][: self.k]
 
-        best = sorted(candidates, key=lambda c: -c.score)
+        def fits(count: int) -> bool:
+            return context.limit is None or keep(context, best[:count]).tokens <= context.limit
+
         low, high = 0, len(best)
-        if context.limit is not None and keep(context, best).tokens > context.limit:
-            while high - low > 1:
-                middle = (low + high) // 2
-                if keep(context, best[:middle]).tokens <= context.limit:
-                    low = middle
-                else:
-                    high = middle
-            best = best[:low]
-        log.notes["tokens_kept"] = len(best)
-        log.notes["lowest_score"] = float(np.float32(best[-1].score)) if best else None
-        return keep(context, best)
+        if fits(high):
+            low = high
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if fits(middle) else (low, middle)
+        log.notes["tokens_kept"] = low
+        return keep(context, best[:low])
+
+
+def span_means(reading: Reading, units: Sequence[Unit]) -> tuple[list[float], list[int]]:
+    """Of each unit the mean score of its tokens, and their number."""
+    scores: list[float] = []
+    sizes: list[int] = []
+    for passage, places in by_passage(units).items():
+        read = reading.passages[passage]
+        # Units of the source are disjoint; the support of written pieces may overlap, and is asked one by one.
+        written = any(units[place].written is not None for place in places)
+        for group in [[place] for place in places] if written else [places]:
+            spans = [units[place].span for place in group]
+            scores += read.span_scores(spans).tolist()
+            sizes += read.span_tokens(spans).tolist()
+    return scores, sizes

@@ -8,122 +8,192 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Literal
 
-from ctxshaper.data import Context, Passage, Span, merge_spans
-from ctxshaper.stages.base import Log
+from ctxshaper.data import Context, Kept, Passage, Span, Written, merge_spans
+from ctxshaper.stages.run import Log
 from ctxshaper.text.segments import blocks, sentences
 
-Unit = Literal["sentence", "block", "passage"]
+UnitKind = Literal["sentence", "block", "passage"]
 
-# So many units that nearly fit are tried in vain before a budget counts as full.
+# So many units that nearly fit are tried in vain before a budget counts as full: set by hand; each try counts tokens.
 _FAILURES = 8
 
 _SEGMENT: dict[str, Callable[[str], tuple[Span, ...]]] = {"sentence": sentences, "block": blocks}
 
 
-def units_of(passage: Passage, unit: Unit) -> list[Span]:
-    """What may be kept or dropped of a passage: segments of its source, within what is still kept of it.
-
-    A generated text is one unit: its spans support it and cannot be dropped one by one.
-    """
-    if passage.generated or unit == "passage":
-        return [Span(passage.spans[0].start, passage.spans[-1].end)] if passage.spans else []
-    segments = _SEGMENT[unit](passage.source)
-    if not passage.complete:
-        segments = tuple(
-            Span(max(s.start, k.start), min(s.end, k.end)) for k in passage.spans for s in segments if s.overlaps(k)
-        )
-    return [s for s in segments if passage.source[s.start : s.end].strip()]
-
-
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """A unit that may be kept.
+class Unit:
+    """A piece of text that is kept or dropped whole.
 
     Attributes:
         passage: index of its passage in the context.
-        span: where it lies in the passage's source.
-        score: higher is more relevant.
+        span: where it lies in the passage's source; of a written piece, from the first to the last of its support.
+        written: the place of a written piece among its passage's pieces; None for text of the source.
+        whole: whether it is all that the passage still says.
     """
 
     passage: int
     span: Span
-    score: float
+    written: int | None = None
+    whole: bool = False
 
 
-def keep(context: Context, chosen: Sequence[Candidate]) -> Context:
+def units_of(context: Context, kind: UnitKind) -> list[Unit]:
+    """What may be kept or dropped of a context, in reading order: segments of the sources, within what is still kept.
+
+    A written piece is one unit.
+    """
+    return [unit for index, passage in enumerate(context.passages) for unit in _units(index, passage, kind)]
+
+
+def _units(index: int, passage: Passage, kind: UnitKind) -> list[Unit]:
+    if not passage.text.strip():
+        return []
+    if kind == "passage":
+        hull = Span(passage.spans[0].start, passage.spans[-1].end) if passage.spans else Span(0, 0)
+        return [Unit(index, hull, whole=True)]
+    segments = _SEGMENT[kind](passage.source)
+    units: list[Unit] = []
+    at = 0
+    for place, piece in enumerate(passage.pieces):
+        if isinstance(piece, Written):
+            support = piece.support or (Span(0, 0),)
+            units.append(Unit(index, Span(support[0].start, support[-1].end), written=place))
+            continue
+        # Kept pieces come in order, and so do the segments: each is looked at about once.
+        while at < len(segments) and segments[at].end <= piece.span.start:
+            at += 1
+        for number in range(at, len(segments)):
+            segment = segments[number]
+            if segment.start >= piece.span.end:
+                break
+            start, end = max(segment.start, piece.span.start), min(segment.end, piece.span.end)
+            if passage.source[start:end].strip():
+                units.append(Unit(index, Span(start, end)))
+    return units
+
+
+def by_passage(units: Sequence[Unit]) -> dict[int, list[int]]:
+    """The places of the units of each passage that has any, by the passage's index."""
+    places: dict[int, list[int]] = {}
+    for place, unit in enumerate(units):
+        places.setdefault(unit.passage, []).append(place)
+    return places
+
+
+def text_of(context: Context, unit: Unit) -> str:
+    """What a unit says."""
+    passage = context.passages[unit.passage]
+    if unit.whole:
+        return passage.text
+    if unit.written is not None:
+        piece = passage.pieces[unit.written]
+        return piece.text if isinstance(piece, Written) else ""
+    return passage.source[unit.span.start : unit.span.end]
+
+
+def titled_texts(context: Context, units: Sequence[Unit]) -> list[str]:
+    """What each unit says, with its passage's title in front: how embeddings and BM25 compare it."""
+    titles = [f"{passage.title}: " if passage.title else "" for passage in context.passages]
+    return [titles[unit.passage] + text_of(context, unit).strip() for unit in units]
+
+
+def keep(context: Context, chosen: Sequence[Unit]) -> Context:
     """The context with only the chosen units, in the order of the passages; empty passages drop out."""
     spans: dict[int, list[Span]] = {}
-    for candidate in chosen:
-        spans.setdefault(candidate.passage, []).append(candidate.span)
+    written: dict[int, list[int]] = {}
+    whole = set()
+    for unit in chosen:
+        if unit.whole:
+            whole.add(unit.passage)
+        elif unit.written is not None:
+            written.setdefault(unit.passage, []).append(unit.written)
+        else:
+            spans.setdefault(unit.passage, []).append(unit.span)
     kept = []
     for index, passage in enumerate(context.passages):
-        if index not in spans:
-            continue
-        # A passage kept whole stays the object it was; so does a generated one.
-        whole = passage.generated or merge_spans(spans[index]) == passage.spans
-        kept.append(passage if whole else passage.keep(spans[index]))
+        if index in whole or _is_all(passage, spans.get(index, ()), written.get(index, ())):
+            kept.append(passage)  # a passage kept whole stays the object it was
+        elif index in spans or index in written:
+            kept.append(passage.keep(spans.get(index, ()), written.get(index, ())))
     return context.with_passages(kept)
 
 
-def select(context: Context, candidates: Sequence[Candidate], log: Log, limit: int | None) -> Context:
+def _is_all(passage: Passage, spans: Sequence[Span], written: Sequence[int]) -> bool:
+    if len(written) != sum(isinstance(piece, Written) for piece in passage.pieces) or not (spans or written):
+        return False
+    return merge_spans(spans) == merge_spans(piece.span for piece in passage.pieces if isinstance(piece, Kept))
+
+
+def select(context: Context, units: Sequence[Unit], scores: Sequence[float], log: Log, limit: int | None) -> Context:
     """Keep the best units that fit into a limit, counted in the generator's tokens over the rendered text.
 
     Units are taken by score; one that does not fit is passed over for the next that does. The limit is never
-    exceeded: where not even the best unit fits, nothing is kept, and the log says so.
+    exceeded: where not even the best unit fits, nothing is kept, and a warning says so.
 
     Args:
         context: what to shape.
-        candidates: all units; equal scores are taken in reading order.
-        log: takes reasons for what is dropped.
-        limit: most tokens of the rendered text, or None to keep all candidates.
+        units: all units; equal scores are taken in reading order.
+        scores: one per unit.
+        log: takes the decision on each unit.
+        limit: most tokens of the rendered text, or None to keep all units.
     """
-    ranked = sorted(candidates, key=lambda c: -c.score)
-    chosen = ranked if limit is None else _fill(context, ranked, limit)
-    if candidates and not chosen:
-        log.notes["nothing_fits"] = f"the best unit alone takes more than the budget of {limit} tokens"
-    log.notes["kept"] = [
-        {"passage": context.passages[c.passage].rank, "start": c.span.start, "end": c.span.end, "score": c.score}
-        for c in chosen
-    ]
-    held = set(map(id, chosen))
-    for candidate in candidates:
-        if id(candidate) not in held:
-            passage = context.passages[candidate.passage]
-            log.drop(passage, [candidate.span], "score too low for the budget", candidate.score)
-    return keep(context, chosen)
+    order = sorted(range(len(units)), key=lambda place: -scores[place])
+    reasons: dict[int, str] = {}
+    chosen = order if limit is None else _fill(context, units, order, limit, reasons)
+    if units and not chosen:
+        log.warnings.append(f"nothing is kept: the best unit alone takes more than the budget of {limit} tokens")
+    held = set(chosen)
+    for place, (unit, score) in enumerate(zip(units, scores, strict=True)):
+        kept = place in held
+        reason = "among the best that fit" if kept else reasons.get(place, "score too low for the budget")
+        log.decide(context.passages[unit.passage], unit.span, kept=kept, reason=reason, score=score)
+    return keep(context, [units[place] for place in chosen])
 
 
-def _fill(context: Context, ranked: Sequence[Candidate], limit: int) -> list[Candidate]:
+def _fill(
+    context: Context, units: Sequence[Unit], order: Sequence[int], limit: int, reasons: dict[int, str]
+) -> list[int]:
     """The best units that fit together, and after the first that does not, later ones that still do."""
 
-    def tokens(chosen: Sequence[Candidate]) -> int:
-        return keep(context, chosen).tokens
+    def tokens(places: Sequence[int]) -> int:
+        return keep(context, [units[place] for place in places]).tokens
 
-    if (total := tokens(ranked)) <= limit:
-        return list(ranked)
-    length, used = _longest_prefix(ranked, tokens, limit, total)
-    chosen, failures = list(ranked[:length]), 0
-    for candidate in ranked[length + 1 :]:
+    if (total := tokens(order)) <= limit:
+        return list(order)
+    length, used = _longest_prefix(
+        [len(units[place].span) for place in order], lambda n: tokens(order[:n]), limit, total
+    )
+    chosen, failures = list(order[:length]), 0
+    passed = [(order[length], limit - used)]  # what ranks higher than all that may still fit, and the room it had
+    for place in order[length + 1 :]:
         # What a unit takes alone, without its heading, is cheap to count and rules most of them out.
-        if limit - used < context.count(_text(context, candidate)) - 1:
+        fits = limit - used >= context.count(text_of(context, units[place])) - 1
+        if fits and (grown := tokens([*chosen, place])) <= limit:
+            chosen.append(place)
+            # What was passed over for this one did not fit: that is the reason, and not its score.
+            for other, left in passed:
+                reasons[other] = f"does not fit ({context.count(text_of(context, units[other]))} tokens, {left} left)"
+            passed, used = [], grown
             continue
-        if (grown := tokens([*chosen, candidate])) <= limit:
-            chosen.append(candidate)
-            used = grown
-        elif (failures := failures + 1) == _FAILURES:
+        passed.append((place, limit - used))
+        if fits and (failures := failures + 1) == _FAILURES:
             break
     return chosen
 
 
-def _longest_prefix(
-    ranked: Sequence[Candidate], tokens: Callable[[Sequence[Candidate]], int], limit: int, total: int
-) -> tuple[int, int]:
+def _longest_prefix(lengths: Sequence[int], tokens: Callable[[int], int], limit: int, total: int) -> tuple[int, int]:
     """How many of the first units fit, and their tokens, by the exact count of the rendered text.
 
     Counting is dear and characters foretell tokens well: the place is guessed from them, in turn with halving.
+
+    Args:
+        lengths: characters of each unit.
+        tokens: of the first n units together.
+        limit: most tokens.
+        total: tokens of all units.
     """
-    ends = [0, *accumulate(len(c.span) for c in ranked)]
-    low, used, high, over = 0, 0, len(ranked), total
+    ends = [0, *accumulate(lengths)]
+    low, used, high, over = 0, 0, len(lengths), total
     halve = False
     while high - low > 1:
         if halve:
@@ -132,13 +202,8 @@ def _longest_prefix(
             place = ends[low] + (ends[high] - ends[low]) * (limit - used) / (over - used)
             middle = min(max(bisect_right(ends, place) - 1, low + 1), high - 1)
         halve = not halve
-        if (count := tokens(ranked[:middle])) <= limit:
+        if (count := tokens(middle)) <= limit:
             low, used = middle, count
         else:
             high, over = middle, count
     return low, used
-
-
-def _text(context: Context, candidate: Candidate) -> str:
-    passage = context.passages[candidate.passage]
-    return passage.text if passage.generated else passage.source[candidate.span.start : candidate.span.end]

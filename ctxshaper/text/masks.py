@@ -14,14 +14,17 @@ _NOT_PLAIN_SPACE = re.compile(r"[^\S ]")
 # --- markup -----------------------------------------------------------------------------------------------
 _QUOTE_MARKER = re.compile(r"^[ \t]*>[> \t]*", re.M)
 _LIST_MARKER = re.compile(r"[ \t]*(?:(?:[-+*•·▪‣◦–]|\d{1,9}[.)]|\(?[a-zA-Z0-9]\))[ \t]+){1,9}(?:\[[ xX]\][ \t])?")
-_LINK_TEXT = r"!?\[(?:[^\[\]\\]|\\.|!?\[[^\[\]]{0,300}\](?:\([^()\s]{0,500}\))?){0,400}\]"
-_LINK = re.compile(_LINK_TEXT + r"(?:\((?:[^()\\\n]|\\.|\([^()\n]{0,200}\)){0,600}\)|\[[^\[\]\n]{0,100}\])")
+# Possessive throughout, and no alternative begins like another, so that there is one way to read a text. An escaped
+# bracket opens no link: what one attempt has stepped over, another then never reads to the end again.
+_NESTED = r"\[(?:[^\[\]\\]|\\.){0,300}+\](?:\([^()\s]{0,500}+\))?+"
+_LINK_TEXT = rf"!?(?<!\\)\[(?:[^\[\]\\]|\\.|{_NESTED}){{0,400}}+\]"
+_LINK = re.compile(_LINK_TEXT + r"(?:\((?:[^()\\\n]|\\.|\([^()\n]{0,200}+\)){0,600}+\)|\[[^\[\]\n]{0,100}+\])")
 _URL = re.compile(r"\b(?:[a-z][a-z0-9+.-]{1,15}://|www\.|mailto:)[^\s<>\"`、。，；：！？「」『』（）《》“”’»]+", re.I)
 _URL_TAIL = ".,;:!?)]}'*_~"
 _TAG = re.compile(r"</?[a-zA-Z][^<>\n]{0,500}>|<[a-zA-Z][a-zA-Z0-9+.-]{1,15}:[^<>\s]{0,500}>")
 _TICKS = re.compile("`+")
 # "End.[1] Next", "**End.** Next": the full stop is moved behind the mark, where the splitter sees it.
-_MARK_AFTER_STOP = re.compile(r"([.!?…])((?:\[\^?[\w, -]{1,8}\]|[*_~]{1,3}|[⁰¹²³⁴-⁹]{1,3}){1,6})(?=\s|\Z)")
+_MARK_AFTER_STOP = re.compile(r"([.!?…])((?:\[\^?[\w, -]{1,8}\]|[*_~]{1,3}+|[⁰¹²³⁴-⁹]{1,3}+){1,6}+)(?=\s|\Z)")
 
 # --- abbreviations ----------------------------------------------------------------------------------------
 # The lists are a union over languages: a passage mixes them more often than an abbreviation of one is a

@@ -7,7 +7,7 @@ cuts are checked and moved here. Only offsets are taken from it, never text.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import sentencex
 
@@ -22,8 +22,10 @@ _LONGEST = 4_000
 _SHORTEST_PIECE = 2_000
 # Speech is kept whole as long as somebody would read it in one breath; beyond, its own sentences count.
 _LONGEST_SPEECH = 700
-_WINDOW = 4_000
+# The splitter's time grows with the square of a window's length, and with that of its quotation marks.
+_WINDOW, _WIDEST_WINDOW = 4_000, 16_000
 _WINDOW_MARGIN = 1_000
+_MOST_QUOTES, _QUOTES_SHARE = 200, 0.1
 
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]{1,8})*")
 _CLOSERS = frozenset(")]}」』”’»›）】》〉〕｣\"'*_~")
@@ -36,6 +38,7 @@ _JAPANESE_GOES_ON = re.compile("[とはがをのにでもや、]|って|とい�
 _CHINESE_GOES_ON = re.compile("[^。！？，、“「\\s\u3040-\u30ff]{0,8}?(?:说|說|问|問|道|答|喊|叫|笑|想)[^“「]")
 _CJK_QUOTE_END = frozenset("”」』’")
 _LETTER_OR_DIGIT = re.compile(r"[^\W_]")
+_QUOTES = "'“”‘’„«»‹›「」『』"
 _SPEECH_MARKS = str.maketrans(dict.fromkeys("\"'“”‘’„«»‹›「」『』()（）[]", " "))
 # The splitter never ends a sentence behind a bracket: "(He left.) Nobody knew."
 _BRACKETED = re.compile(r"[.!?][)\]]+ +(?=[A-ZÀ-ÖØ-Þ])")
@@ -142,24 +145,27 @@ def _ends(language: str, masked: str) -> list[int]:
 
     It is handed a window at a time: its time grows with the square of the text where no white space stands
     between the sentences (100,000 Chinese characters took a second). Cuts near the end of a window are left
-    to the next one, because the splitter has not seen yet which quotation marks close.
+    to the next one, because the splitter has not seen yet which quotation marks close. A text that ends no
+    sentence within the widest window is read on behind it, as if it began there.
     """
     ends: list[int] = []
     start, width = 0, _WINDOW
     while start < len(masked):
         stop = start + width
-        found = [
-            start + boundary["end_index"]
-            for boundary in sentencex.get_sentence_boundaries(language, masked[start:stop])
-        ]
+        window = masked[start:stop]
+        if sum(map(window.count, _QUOTES)) > max(_MOST_QUOTES, _QUOTES_SHARE * len(window)):
+            window = window.translate(_SPEECH_MARKS)  # nobody's speech
+        found = [start + boundary["end_index"] for boundary in sentencex.get_sentence_boundaries(language, window)]
         if stop >= len(masked):
             return ends + found
         sure = [end for end in found if end <= stop - _WINDOW_MARGIN]
         if sure:
             ends += sure
             start, width = sure[-1], _WINDOW
-        else:
+        elif width < _WIDEST_WINDOW:
             width *= 2
+        else:
+            start = stop - _WINDOW_MARGIN
     return ends
 
 
@@ -174,8 +180,9 @@ def _checked(text: str, masked: str, ends: Iterable[int]) -> list[int]:
     cuts: list[int] = []
     reached = 0  # all before it has been looked through for a letter, once
     has_letter = False
+    placed = _Placed(text, masked)
     for end in ends:
-        cut = _placed(text, masked, end)
+        cut = placed.behind(end)
         if not reached < cut < len(text):
             continue
         has_letter = has_letter or _LETTER_OR_DIGIT.search(text, reached, cut) is not None
@@ -188,22 +195,47 @@ def _checked(text: str, masked: str, ends: Iterable[int]) -> list[int]:
     return cuts
 
 
-def _placed(text: str, masked: str, end: int) -> int:
-    """Moves a cut in front of an opening mark, behind closing marks, and behind the white space."""
-    end = min(end, len(masked))
-    # `2012. "|Boomiverse"`: a mark with white space before it opens, whatever the splitter took it for.
-    while end > 1 and masked[end - 1] in _STRAIGHT_OR_OPENING and masked[end - 2] == " ":
-        end -= 1
-    while end > 0 and masked[end - 1] == " ":
-        end -= 1
-    while end < len(text) and text[end] in _CLOSERS:
-        end += 1
-    while end < len(text) and text[end].isspace():
-        end += 1
-    if end < len(text) and text[end] in _ALWAYS_CLOSING:
-        while end < len(text) and (text[end] in _ALWAYS_CLOSING or text[end].isspace()):
+class _Placed:
+    """Moves the cuts of one block, ascending, behind the marks and the white space that belong to their sentence."""
+
+    def __init__(self, text: str, masked: str) -> None:
+        self.text = text
+        self.masked = masked
+        # Runs that were walked once are not walked again: many cuts may lie in one.
+        self._closers = self._space = self._rest = self._gap = (0, 0)
+
+    def behind(self, end: int) -> int:
+        """Moves a cut in front of an opening mark, behind closing marks, and behind the white space."""
+        text, masked = self.text, self.masked
+        end = min(end, len(masked))
+        # `2012. "|Boomiverse"`: a mark with white space before it opens, whatever the splitter took it for.
+        if end > 1 and masked[end - 1] in _STRAIGHT_OR_OPENING and masked[end - 2] == " ":
+            end -= 1
+        end = self._before_gap(end)
+        self._closers = self._run(self._closers, end, _CLOSERS.__contains__)
+        self._space = self._run(self._space, self._closers[1], str.isspace)
+        end = self._space[1]
+        if end < len(text) and text[end] in _ALWAYS_CLOSING:
+            self._rest = self._run(self._rest, end, lambda sign: sign in _ALWAYS_CLOSING or sign.isspace())
+            end = self._rest[1]
+        return end
+
+    def _before_gap(self, end: int) -> int:
+        first, last = self._gap
+        if not first < end <= last:
+            first = end
+            while first > 0 and self.masked[first - 1] == " ":
+                first -= 1
+            self._gap = first, end
+        return first
+
+    def _run(self, known: tuple[int, int], start: int, belongs: Callable[[str], bool]) -> tuple[int, int]:
+        if known[0] <= start < known[1]:
+            return known
+        end = start
+        while end < len(self.text) and belongs(self.text[end]):
             end += 1
-    return end
+        return start, end
 
 
 def _is_sentence_end(text: str, cut: int) -> bool:

@@ -14,7 +14,7 @@ from ctxshaper.calibration.curve import curve_svg
 from ctxshaper.calibration.head_masses import KINDS, AskHeads, HeadReader, UnitMass
 from ctxshaper.calibration.heads import Case, calibrate, case_of, evidence_kept
 from ctxshaper.calibration.made_up import synthetic_questions, worlds
-from ctxshaper.cli import app
+from ctxshaper.commands.app import app
 from ctxshaper.commands.calibrate import evidence_questions, profile_of
 from ctxshaper.errors import InvalidInputError
 from ctxshaper.models.attention import LayersRead

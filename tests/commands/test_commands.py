@@ -51,8 +51,21 @@ def test_mining_goes_on_where_it_stopped(files):
     assert out.read_text() == first
 
 
+def test_mining_takes_query_for_question(files):
+    questions, out, corpus = files
+    run(mine_distractors, questions, out, "--corpus", corpus, "--count", 2)
+    renamed = questions.with_name("renamed.jsonl")
+    renamed.write_text(questions.read_text().replace('"question"', '"query"'))
+    result = run(mine_distractors, renamed, out.with_name("again.jsonl"), "--corpus", corpus, "--count", 2)
+    assert result.exit_code == 0, result.output
+    assert out.with_name("again.jsonl").read_text() == out.read_text()
+
+
 def test_mining_says_what_is_missing(files):
     questions, out, _ = files
+    nowhere = questions.with_name("missing.jsonl")
+    assert "there is no file" in str(run(mine_distractors, nowhere, out).exception)
+    assert "there is no file" in str(run(mine_distractors, questions, out, "--corpus", nowhere).exception)
     assert "--corpus" in str(run(mine_distractors, questions, out).exception)
     questions.write_text('{"question": "q", "answers": "one"}\n')
     assert "list of texts" in str(run(mine_distractors, questions, out, "--corpus", questions).exception)

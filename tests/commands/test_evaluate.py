@@ -8,7 +8,7 @@ import subprocess
 import pytest
 from typer.testing import CliRunner
 
-from ctxshaper.cli import app
+from ctxshaper.commands.app import app
 from ctxshaper.evaluation.comparison import Comparison
 from ctxshaper.evaluation.questions import made_up_questions
 from ctxshaper.evaluation.report import to_html
@@ -40,7 +40,7 @@ def run(data, *options):
 
 def test_a_run_goes_on_where_it_stopped(data):
     out = data.parent / "out"
-    asked = ("--recipe", "fast", "--recipe", "peer:first-k", "--budget", "30%,80%", "--measure", "order")
+    asked = ("--recipe", "fast", "--recipe", "baseline:first-k", "--budget", "30%,80%", "--measure", "order")
     result = run(data, *asked)
     assert result.exit_code == 0, result.output
     whole = (out / "results.jsonl").read_text()
@@ -50,14 +50,14 @@ def test_a_run_goes_on_where_it_stopped(data):
         assert row["tokens"] <= int(row["budget"][:-1]) / 100 * row["tokens_in"]
         assert (row["cold_ms"] is None) == (row["budget"] == "80%")
     # Passages read by themselves give the same scores in any order; the first sentences do not stay the first.
-    orders = {name: [row["order"] for row in rows if row["recipe"] == name] for name in ("fast", "peer:first-k")}
-    assert max(orders["fast"]) == 0 < min(orders["peer:first-k"])
+    orders = {name: [row["order"] for row in rows if row["recipe"] == name] for name in ("fast", "baseline:first-k")}
+    assert max(orders["fast"]) == 0 < min(orders["baseline:first-k"])
     summary = json.loads((out / "summary.json").read_text())
     fast = next(line for line in summary["lines"] if (line["recipe"], line["budget"]) == ("fast", "80%"))
     sentences = [row["sentences"] for row in rows if (row["recipe"], row["budget"]) == ("fast", "80%")]
     assert fast["values"]["sentences"]["mean"] == sum(sentences) / 3
     assert "fast" in result.stdout
-    assert "peer:first-k" in result.stdout
+    assert "baseline:first-k" in result.stdout
 
     lines = whole.splitlines(keepends=True)
     (out / "results.jsonl").write_text("".join(lines[:5]) + lines[5][:40])
@@ -90,11 +90,11 @@ def test_other_settings_are_other_results():
 
 def test_answers_are_compared_with_all_of_the_context_only_its_gold_and_none(data):
     measures = ("--measure", "likelihood", "--measure", "answers", "--measure", "distraction")
-    result = run(data, "--recipe", "peer:first-k", "--budget", "50%", "--limit", 2, *measures)
+    result = run(data, "--recipe", "baseline:first-k", "--budget", "50%", "--limit", 2, *measures)
     assert result.exit_code == 0, result.output
     summary = json.loads((data.parent / "out" / "summary.json").read_text())
     lines = {line["recipe"]: line["values"] for line in summary["lines"]}
-    assert set(lines) == {"peer:first-k", "full", "gold", "none"}
+    assert set(lines) == {"baseline:first-k", "full", "gold", "none"}
     assert lines["none"]["tokens_kept"]["mean"] == 0 < lines["gold"]["tokens_kept"]["mean"] < 1
     assert lines["full"]["sentences"]["mean"] == lines["gold"]["sentences"]["mean"] == 1
     assert lines["none"]["likelihood"]["mean"] < lines["gold"]["likelihood"]["mean"] < 0
@@ -103,14 +103,14 @@ def test_answers_are_compared_with_all_of_the_context_only_its_gold_and_none(dat
     assert 0 <= lines["full"]["distraction"]["mean"] <= 1
     assert "distraction" not in lines["none"]
     gain = summary["lines"][0]["against"]["likelihood over full"]
-    expected = lines["peer:first-k"]["likelihood"]["mean"] - lines["full"]["likelihood"]["mean"]
+    expected = lines["baseline:first-k"]["likelihood"]["mean"] - lines["full"]["likelihood"]["mean"]
     assert gain["gain"] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--recipe", "peer:x"], "no peer 'x'"),
+        (["--recipe", "baseline:x"], "no baseline 'x'"),
         (["--recipe", "x"], "no recipe 'x'"),
         (["--recipe", "full"], "'full' is what recipes are compared with"),
         (["--budget", "lots"], "cannot read the budget 'lots'"),
@@ -129,7 +129,7 @@ def test_a_foreign_file_is_not_written_over(data):
     out = data.parent / "out"
     out.mkdir()
     (out / "results.jsonl").write_text('{"mine": 1}\n')
-    result = run(data, "--recipe", "peer:first-k", "--budget", "30%")
+    result = run(data, "--recipe", "baseline:first-k", "--budget", "30%")
     assert result.exit_code == 2
     assert "results.jsonl, line 1" in " ".join(result.stderr.split())
     assert (out / "results.jsonl").read_text() == '{"mine": 1}\n'
@@ -137,7 +137,7 @@ def test_a_foreign_file_is_not_written_over(data):
 
 def page():
     """A page with many recipes, long and hostile names, and every measure."""
-    names = ["fast", "qa", HOSTILE, "peer:" + "x" * 60, *(f"recipe-{i}" for i in range(8))]
+    names = ["fast", "qa", HOSTILE, "baseline:" + "x" * 60, *(f"recipe-{i}" for i in range(8))]
     rows = [
         {
             "recipe": name,

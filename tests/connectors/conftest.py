@@ -1,4 +1,4 @@
-"""Parts that the connectors' tests share: the embedded models once, and the examples' own corpus and LM."""
+"""Parts that the connectors' tests share: a pipeline without a model, and the examples' own corpus with MiniLM."""
 
 import sys
 from pathlib import Path
@@ -10,12 +10,28 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 sys.path.insert(0, str(EXAMPLES))
 torch.set_num_threads(1)
 
-from ctxshaper import EvidenceFilter, Pipeline  # noqa: E402  # after the thread count
+from ctxshaper import S2A, EvidenceFilter, FakeGenerator, FakeReader, Pipeline  # noqa: E402  # after the thread count
 
 
 @pytest.fixture(scope="session")
-def pipeline(reader):
-    return Pipeline([EvidenceFilter()], reader=reader, budget="40%")
+def pipeline():
+    return Pipeline([EvidenceFilter()], reader=FakeReader(), budget="40%")
+
+
+@pytest.fixture
+def rewriting():
+    """Writes two sentences of the bridge, each supported by one of its source's own."""
+    answer = (
+        "Context: It was designed by the engineer Ada Moreau in 1931. The bridge is 412 metres long.\nQuestion: Who?"
+    )
+    return Pipeline([S2A()], reader=FakeReader(), generator=FakeGenerator(answer))
+
+
+@pytest.fixture(scope="session")
+def tiny_language_model(tiny_model):
+    from ctxshaper import LanguageModel
+
+    return LanguageModel(tiny_model("llama"), device="cpu", dtype="float32")
 
 
 @pytest.fixture(scope="session")

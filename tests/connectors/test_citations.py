@@ -1,14 +1,15 @@
-"""What an answer says is found again in the source, character by character."""
+"""What an answer says is found again in the source, character by character, piece by piece."""
 
 import pytest
+from corpus import QUESTION, TEXTS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctxshaper import Context, InvalidInputError, Passage, Rendering, Span
-from ctxshaper.connectors.citations import find, map_citation, through
-from ctxshaper.connectors.records import Outcome, results
+from ctxshaper import Context, InvalidInputError, Kept, Passage, Rendering, Span, Written
+from ctxshaper.connectors.citations import find, map_citation
 
 SOURCE = "The bridge was designed by Ada Moreau. She was born in Lyon.  It is 3.5 km long."
+FIRST, SECOND, THIRD = Span(0, 38), Span(39, 60), Span(62, 80)
 
 
 def context(*passages, **rendering):
@@ -21,28 +22,41 @@ def part(source, *pairs, **fields):
 
 spans = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 15)), max_size=4)
 texts = st.text(st.sampled_from("ab \n…é𝒳"), max_size=60)
+written = st.lists(st.tuples(st.integers(0, 4), st.text("WXYZ", min_size=1, max_size=5)), max_size=3)
 
 
 @settings(max_examples=300, deadline=None)
 @given(
-    st.lists(st.tuples(texts, spans, st.sampled_from(["", "T"])), max_size=4),
+    st.lists(st.tuples(texts, spans, st.sampled_from(["", "T"]), written), max_size=4),
     st.sampled_from(["none", "title", "number"]),
     st.sampled_from([" … ", " ", ""]),
 )
-def test_every_character_of_the_text_maps_to_the_same_character_of_a_source(parts, label, ellipsis):
+def test_every_character_of_the_text_maps_to_the_same_character_of_a_source_or_to_its_pieces_support(
+    parts, label, ellipsis
+):
     passages = []
-    for source, pairs, title in parts:
+    for source, pairs, title, inserted in parts:
         inside = [Span(min(a, len(source)), min(a + n, len(source))) for a, n in pairs]
-        passages.append(Passage(source, metadata={"title": title}).keep(inside))
+        pieces = list(Passage(source).keep(inside).pieces)
+        for number, (place, text) in enumerate(inserted):
+            # Each has a support of its own, so that it can be told by it.
+            support = (Span(number, number + 1),) if number < len(source) else ()
+            pieces.insert(place, Written(text, support))
+        passages.append(Passage(source, metadata={"title": title}).rewrite(pieces))
     shaped = context(*passages, label=label, ellipsis=ellipsis)
     mapped = 0
     for at in range(len(shaped.text)):
         citation = map_citation(shaped, Span(at, at + 1))
-        if citation:
+        if citation and citation.generated:
+            pieces = shaped.passages[citation.passage].pieces
+            supports = [p.support for p in pieces if isinstance(p, Written) and shaped.text[at] in p.text]
+            assert citation.spans in supports
+            assert citation.quotes == ()
+        elif citation:
             (span,) = citation.spans
             assert shaped.text[at] == shaped.passages[citation.passage].source[span.start : span.end]
             assert citation.quotes == (shaped.text[at],)
-            mapped += 1
+        mapped += citation is not None
     letters = sum(c.isalpha() for *_, body in shaped.rendering.parts(passages) for c in body)
     assert mapped >= letters  # no heading and no ellipsis holds a letter of a body
 
@@ -50,7 +64,7 @@ def test_every_character_of_the_text_maps_to_the_same_character_of_a_source(part
 def test_words_are_found_as_they_stand_then_loosely_then_by_their_longest_run():
     shaped = context(Passage("Bananas."), part(SOURCE, (0, 38), (62, 80), id="b"))
     exact = map_citation(shaped, "designed by Ada Moreau")
-    assert (exact.passage, exact.id, exact.spans, exact.exact) == (1, "b", (Span(15, 37),), True)
+    assert (exact.passage, exact.id, exact.rank, exact.spans, exact.exact) == (1, "b", 1, (Span(15, 37),), True)
     loose = map_citation(shaped, '"DESIGNED  by\nada moreau!"')
     assert (loose.spans, loose.exact) == ((Span(15, 37),), True)
     run = map_citation(shaped, "I think it was designed by Ada Moreau, the engineer.")
@@ -66,23 +80,38 @@ def test_a_quotation_across_dropped_text_has_several_spans():
     assert citation.quotes == ("Ada Moreau.", "It is 3.5")
 
 
-def test_generated_text_is_cited_by_its_support():
-    shaped = context(Passage(SOURCE).rewrite("Moreau designed it.", [Span(0, 38)]))
+def test_a_written_piece_is_cited_by_its_own_support_and_not_by_its_neighbours():
+    pieces = [Written("Moreau designed it.", (FIRST,)), Written("It measures 3.5 km.", (SECOND, THIRD))]
+    shaped = context(Passage(SOURCE).rewrite(pieces))
     citation = map_citation(shaped, "Moreau designed")
-    assert (citation.spans, citation.quotes, citation.generated) == ((Span(0, 38),), (), True)
+    assert (citation.spans, citation.quotes, citation.generated) == ((FIRST,), (), True)
+    assert map_citation(shaped, "measures 3.5").spans == (SECOND, THIRD)
+    both = map_citation(shaped, "designed it. It measures")
+    assert (both.spans, both.generated) == ((FIRST, SECOND, THIRD), True)
 
 
-def test_text_that_was_shaped_twice_is_followed_through_both():
-    first = Passage(SOURCE, rank=0).keep([Span(0, 38), Span(62, 80)])
-    (one,) = results([Passage(SOURCE, rank=0)], Outcome(context(first)), [None])
-    second = Passage(one.text, rank=0).keep([Span(15, 59)])
-    (two,) = results([Passage(one.text, rank=0)], Outcome(context(second)), [one.record])
-    found = list(through(two.record, 0, len(two.text)))
-    assert [SOURCE[s.start : s.end] for s, _ in found] == ["designed by Ada Moreau.", "It is 3.5 km long."]
-    assert [two.text[at : at + len(s)] for s, at in found] == ["designed by Ada Moreau.", "It is 3.5 km long."]
+def test_copied_text_beside_written_text_is_not_generated():
+    pieces = [Written("On the bridge:"), Kept(FIRST), Written("It is long.", (THIRD,))]
+    shaped = context(Passage(SOURCE).rewrite(pieces))
+    copied = map_citation(shaped, "Ada Moreau")
+    assert (copied.spans, copied.quotes, copied.generated) == ((Span(27, 37),), ("Ada Moreau",), False)
+    heading = map_citation(shaped, "On the bridge")
+    assert (heading.spans, heading.quotes, heading.generated) == ((), (), True)
+    mixed = map_citation(shaped, "Ada Moreau. It is long")
+    assert (mixed.spans, mixed.quotes, mixed.generated) == ((Span(27, 38), THIRD), ("Ada Moreau.",), True)
 
 
-@pytest.mark.parametrize("wrong", ["", "  \n", Span(0, 0), Span(3, 4000)])
+def test_two_sentences_that_s2a_rewrote_cite_their_own_support(rewriting):
+    shaped = rewriting.shape(QUESTION, [Passage(text, id=title) for title, text in TEXTS.items()])
+    first, second = (map_citation(shaped, words) for words in ("designed by the engineer", "bridge is 412 metres"))
+    source = TEXTS["Ember Bridge"]
+    assert [source[s.start : s.end].strip() for s in first.spans] == [source.split(". ")[1] + "."]
+    assert [source[s.start : s.end].strip() for s in second.spans] == ["The bridge is 412 metres long."]
+    assert first.generated
+    assert second.generated
+
+
+@pytest.mark.parametrize("wrong", ["", "  \n", None, Span(0, 0), Span(3, 4000)])
 def test_an_empty_or_foreign_span_is_refused(wrong):
     with pytest.raises(InvalidInputError):
         map_citation(context(Passage(SOURCE)), wrong)

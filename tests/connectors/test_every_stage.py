@@ -8,10 +8,10 @@ from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
 from llama_index.core.schema import NodeWithScore, TextNode
 
-from ctxshaper import Passage, Pipeline
+from ctxshaper import FakeGenerator, FakeReader, Passage, Pipeline, Span
 from ctxshaper.connectors.langchain import ContextShaper, ShapingRetriever
 from ctxshaper.connectors.llama_index import ContextShaperPostprocessor
-from tests.stages.configured import CONFIGURED
+from tests.stages.configured import ANSWER, CONFIGURED
 
 DOCUMENTS = [Document(text, id=title, metadata={"title": title}) for title, text in TEXTS.items()]
 
@@ -30,7 +30,7 @@ def acompressor(pipeline):
 
 
 def retriever(pipeline):
-    return ShapingRetriever(retriever=Fixed(), shaper=ContextShaper(pipeline=pipeline)).invoke(QUESTION)
+    return ShapingRetriever(base_retriever=Fixed(), base_compressor=ContextShaper(pipeline=pipeline)).invoke(QUESTION)
 
 
 def nodes():
@@ -48,16 +48,27 @@ def apostprocessor(pipeline):
 
 @pytest.mark.parametrize("connector", [compressor, acompressor, retriever, postprocessor, apostprocessor])
 @pytest.mark.parametrize("stage", CONFIGURED, ids=repr)
-def test_a_connector_gives_what_the_pipeline_gives(stage, connector, reader, embedder):
-    pipeline = Pipeline([stage], reader=reader, embedder=embedder, budget="40%")
+def test_a_connector_gives_what_the_pipeline_gives(stage, connector, tiny_language_model):
+    pipeline = Pipeline(
+        [stage],
+        reader=FakeReader(),
+        generator=FakeGenerator(ANSWER),
+        language_model=tiny_language_model,
+        budget="40%",
+    )
     shaped = pipeline.shape(QUESTION, [Passage(d.page_content, id=d.id, metadata=d.metadata) for d in DOCUMENTS])
-    expected = [(p.id, p.text, p.generated) for p in shaped.passages if p.text.strip()]
+    expected = [(p.id, p.text) for p in shaped.passages if p.text.strip()]
     got = connector(pipeline)
     texts = [d.page_content if isinstance(d, Document) else d.text for d in got]
     ids = [d.id if isinstance(d, Document) else d.node_id for d in got]
-    assert list(zip(ids, texts, [d.metadata["ctxshaper"]["generated"] for d in got], strict=True)) == expected
-    for document, text in zip(got, texts, strict=True):
-        record = document.metadata["ctxshaper"]
-        if not record["generated"]:
-            source = TEXTS[document.metadata["title"]]
-            assert record["ellipsis"].join(source[a:b] for a, b in record["spans"]) == text
+    assert list(zip(ids, texts, strict=True)) == expected
+    kept = [passage for passage in shaped.passages if passage.text.strip()]
+    for document, text, passage in zip(got, texts, kept, strict=True):
+        pieces = document.metadata["ctxshaper"]["pieces"]
+        placed = [(p.start, p.start + len(p.text), p.spans, p.generated) for p in passage.placed() if p.text]
+        assert [(p["start"], p["end"], tuple(Span(*s) for s in p["spans"]), p["generated"]) for p in pieces] == placed
+        source = TEXTS[document.metadata["title"]]
+        for piece in pieces:
+            if not piece["generated"]:
+                ((a, b),) = piece["spans"]
+                assert source[a:b] == text[piece["start"] : piece["end"]]

@@ -1,4 +1,4 @@
-"""LangChain with real parts: a FAISS store, MiniLM embeddings, SmolLM2 as the chat model."""
+"""LangChain with a FAISS store and MiniLM embeddings; the reader and the chat model are fakes."""
 
 import asyncio
 import json
@@ -7,17 +7,17 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from corpus import QUESTION, TEXTS
-from embedded_lm import SmolChat
 from langchain_classic.retrievers import ContextualCompressionRetriever
 from langchain_classic.retrievers.document_compressors import DocumentCompressorPipeline
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.documents import Document
+from langchain_core.language_models import FakeListChatModel
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableLambda, RunnablePassthrough
 from langchain_tests.integration_tests import RetrieversIntegrationTests
 
-from ctxshaper import EvidenceFilter, InvalidInputError, Pipeline, StageError
+from ctxshaper import EvidenceFilter, FakeReader, InvalidInputError, Pipeline, StageError
 from ctxshaper.connectors.langchain import (
     ContextShaper,
     LLMLinguaCompressor,
@@ -25,13 +25,14 @@ from ctxshaper.connectors.langchain import (
     ShapingRetriever,
     map_citation,
 )
+from ctxshaper.connectors.langchain.documents import to_passages
 from ctxshaper.stages import Stage
 
 DOCUMENTS = [Document(text, id=title, metadata={"title": title}) for title, text in TEXTS.items()]
 
 
 class Broken(Stage):
-    def shape(self, context, log):
+    def shape(self, context, run):
         raise RuntimeError("out of order")
 
 
@@ -56,8 +57,17 @@ def shaper(pipeline):
 
 
 @pytest.fixture
-def broken(reader):
-    return Pipeline([Broken()], reader=reader)
+def broken():
+    return Pipeline([Broken()], reader=FakeReader())
+
+
+def copied(record, source, text):
+    """Whether a record's pieces are the source's own, and all of a text but what joins them."""
+    pieces = [(text[p["start"] : p["end"]], *p["spans"]) for p in record["pieces"]]
+    marks = text
+    for piece, _ in pieces:
+        marks = marks.replace(piece, "", 1)
+    return all(piece == source[a:b] for piece, (a, b) in pieces) and not marks.strip(" …")
 
 
 def test_documents_are_shorter_copies_with_a_record(shaper):
@@ -66,7 +76,7 @@ def test_documents_are_shorter_copies_with_a_record(shaper):
     for document in shaped:
         record, source = document.metadata["ctxshaper"], TEXTS[document.id]
         assert document.metadata["title"] == document.id == list(TEXTS)[record["rank"]]
-        assert record["ellipsis"].join(source[a:b] for a, b in record["spans"]) == document.page_content
+        assert copied(record, source, document.page_content)
         assert record["source_length"] == len(source)
         assert all(d["reason"] for d in record["dropped"])
         json.dumps(document.metadata, allow_nan=False)
@@ -128,7 +138,7 @@ def test_the_retriever_and_the_classic_one_agree(shaper, store):
     base = store.as_retriever(search_kwargs={"k": 6})
     classic = ContextualCompressionRetriever(base_compressor=shaper, base_retriever=base)
     chained = DocumentCompressorPipeline(transformers=[shaper, LongContextReorder()])
-    own = ShapingRetriever(retriever=base, shaper=shaper)
+    own = ShapingRetriever(base_retriever=base, base_compressor=shaper)
     assert classic.invoke(QUESTION) == own.invoke(QUESTION) == asyncio.run(own.ainvoke(QUESTION))
     assert {d.id for d in chained.compress_documents(own.invoke(QUESTION), QUESTION)} <= set(TEXTS)
 
@@ -144,7 +154,7 @@ def test_shaped_twice_maps_back_to_the_first_source(shaper):
 
 def test_a_chain_streams_an_answer_from_shaped_documents(shaper, store):
     prompt = ChatPromptTemplate.from_template("{context}\n\nAnswer in one short sentence: {query}")
-    read = []
+    read, answer = [], "The Ember Bridge was designed by Ada Moreau."
 
     def joined(state):
         read.append("\n\n".join(d.page_content for d in state["documents"]))
@@ -155,15 +165,14 @@ def test_a_chain_streams_an_answer_from_shaped_documents(shaper, store):
         | RunnablePassthrough.assign(documents=shaper)
         | RunnablePassthrough.assign(context=joined)
         | prompt
-        | SmolChat()
+        | FakeListChatModel(responses=[answer])
         | StrOutputParser()
     )
     pieces = list(chain.stream(QUESTION))
     assert len(pieces) > 3
-    # What the small model makes of it is its own affair; it was given the fact, and less beside it.
     assert "Ada Moreau" in read[0]
     assert len(read[0]) < sum(map(len, TEXTS.values()))
-    assert "Bridge" in "".join(pieces)
+    assert "".join(pieces) == answer
 
 
 def test_shadow_returns_the_input_and_says_what_it_would_do(pipeline):
@@ -188,28 +197,37 @@ def test_on_error(broken):
     assert passed == shaped
 
 
-def test_mistakes_are_named(shaper, tmp_path):
+def test_mistakes_are_named(shaper):
     with pytest.raises(ValueError, match="no recipe 'qaa'"):
         ContextShaper(pipeline="qaa")
     with pytest.raises(ValueError, match="cannot read the budget"):
         ContextShaper(budget="much")
     with pytest.raises(ValueError, match="modes"):
         ContextShaper(modes="shadow")
-    with pytest.raises(InvalidInputError, match="got \\['question'\\]"):
+    with pytest.raises(InvalidInputError, match=r"as documents or context, but got 'question'$"):
         shaper.invoke({"question": "?"})
+    with pytest.raises(InvalidInputError, match="but got str"):
+        shaper.invoke(QUESTION)
+    with pytest.raises(InvalidInputError, match="'context' must be a list of Documents, but got str"):
+        shaper.invoke({"question": "?", "context": "text"})
     with pytest.raises(InvalidInputError, match="LangChain Documents, but got str"):
         shaper.compress_documents(["text"], QUESTION)
     assert shaper.compress_documents([], "") == []
+
+
+def test_a_shaper_pickles_with_a_recipe_or_a_pipeline(shaper, tmp_path):
     path = tmp_path / "own.yaml"
     path.write_text("budget: 20\nstages: [EvidenceFilter]\n")
-    copy = pickle.loads(pickle.dumps(ContextShaper(pipeline=path)))  # noqa: S301
-    assert copy.compress_documents(DOCUMENTS, QUESTION)
+    made = pickle.loads(pickle.dumps(ContextShaper(pipeline=path)))
+    assert (made._client.pipeline().stages, made._client.pipeline().budget.tokens) == ((EvidenceFilter(),), 20)
+    again = pickle.loads(pickle.dumps(shaper))
+    assert again.pipeline is not shaper.pipeline
+    assert again.compress_documents(DOCUMENTS, QUESTION) == shaper.compress_documents(DOCUMENTS, QUESTION)
 
 
 def test_32_requests_at_once_give_what_one_gives(shaper):
     queries = [QUESTION, "How long is the Varn?", "When did the trams start?", "What freezes in winter?"] * 8
     expected = {q: shaper.compress_documents(DOCUMENTS, q) for q in queries[:4]}
-    shaper.pipeline.reader.cache.clear()
     with ThreadPoolExecutor(32) as pool:
         threads = list(pool.map(lambda q: shaper.compress_documents(DOCUMENTS, q), queries))
     assert threads == [expected[q] for q in queries]
@@ -218,6 +236,71 @@ def test_32_requests_at_once_give_what_one_gives(shaper):
         return await asyncio.gather(*(shaper.acompress_documents(DOCUMENTS, q) for q in queries))
 
     assert asyncio.run(tasks()) == threads
+
+
+@pytest.mark.parametrize("query", ["query", "question", "input"])
+@pytest.mark.parametrize("documents", ["documents", "context"])
+def test_a_runnable_takes_the_keys_that_chains_have(shaper, query, documents):
+    shaped = shaper.invoke({query: QUESTION, documents: DOCUMENTS, "chat_history": []})
+    assert shaped == shaper.compress_documents(DOCUMENTS, QUESTION)
+    assert asyncio.run(shaper.ainvoke({query: QUESTION, documents: DOCUMENTS})) == shaped
+
+
+def test_a_chain_that_calls_its_documents_context_is_shaped_in_place(shaper, store):
+    retriever = store.as_retriever(search_kwargs={"k": 6})
+    chain = {"input": RunnablePassthrough(), "context": retriever} | RunnablePassthrough.assign(context=shaper)
+    result = chain.invoke(QUESTION)
+    assert result["context"] == shaper.compress_documents(retriever.invoke(QUESTION), QUESTION)
+
+
+def test_the_retriever_names_its_parts_as_langchain_does_and_refuses_others(shaper, store):
+    with pytest.raises(ValueError, match="shaper"):
+        ShapingRetriever(base_retriever=store.as_retriever(), shaper=shaper)
+    compressors = DocumentCompressorPipeline(transformers=[shaper, LongContextReorder()])
+    chained = ShapingRetriever(base_retriever=store.as_retriever(), base_compressor=compressors)
+    assert {d.id for d in chained.invoke(QUESTION)} <= set(TEXTS)
+
+
+def test_two_sentences_that_s2a_rewrote_cite_their_own_support(rewriting):
+    shaped = ContextShaper(pipeline=rewriting).compress_documents(DOCUMENTS, QUESTION)
+    first, second = (map_citation(shaped, words) for words in ("designed by the engineer", "bridge is 412 metres"))
+    source = TEXTS["Ember Bridge"]
+    assert [source[s.start : s.end].strip() for s in first.spans] == [source.split(". ")[1] + "."]
+    assert [source[s.start : s.end].strip() for s in second.spans] == ["The bridge is 412 metres long."]
+    assert first.generated
+    assert second.generated
+
+
+def test_a_hostile_record_of_a_retrieved_document_is_replaced_and_never_cited(shaper):
+    piece = {"start": 0, "end": 10, "spans": [[1_000_000_000, 1_000_000_010]], "generated": False}
+    records = [
+        {"spans": [[1_000_000_000, 1_000_000_004]], "ellipsis": ""},
+        {"pieces": [piece], "source_length": 10, "text_digest": "0" * 16, "rank": 0, "dropped": []},
+        [[[[]]]],
+        float("nan"),
+    ]
+    hostile = [
+        Document(d.page_content, id=d.id, metadata={"ctxshaper": records[i % 4]}) for i, d in enumerate(DOCUMENTS)
+    ]
+    shaped = shaper.compress_documents(hostile, QUESTION)
+    for documents in (hostile, shaped):
+        citation = map_citation(documents, "designed by the engineer Ada Moreau")
+        (span,) = citation.spans
+        assert TEXTS[citation.id][span.start : span.end] == "designed by the engineer Ada Moreau"
+    assert all(copied(d.metadata["ctxshaper"], TEXTS[d.id], d.page_content) for d in shaped)
+    json.dumps([d.metadata for d in shaped], allow_nan=False)
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf"), -float("inf"), "high", True, 10**400])
+def test_a_score_that_is_none_and_keys_that_are_no_text_do_not_fail(shaper, score):
+    metadata = {"relevance_score": score, 1: "one", "title": "T"}
+    (passage,) = to_passages([Document(DOCUMENTS[0].page_content, metadata=metadata)])
+    assert passage.score is None
+    assert set(passage.metadata) == {"relevance_score", "title"}
+    given = [Document(d.page_content, id=d.id, metadata=dict(metadata)) for d in DOCUMENTS]
+    shaped = shaper.compress_documents(given, QUESTION)
+    assert shaped
+    assert all(d.metadata[1] == "one" for d in shaped)
 
 
 def test_reorder_gives_the_original_order():
@@ -231,7 +314,8 @@ def test_reorder_gives_the_original_order():
         )
 
 
-def test_the_drop_in_for_llmlingua_keeps_its_limit(reader):
+def test_the_drop_in_for_llmlingua_keeps_its_limit():
+    reader = FakeReader()
     pipeline = Pipeline([EvidenceFilter()], reader=reader)
     compressor = LLMLinguaCompressor(pipeline=pipeline, target_token=60)
     shaped = compressor.compress_documents(DOCUMENTS, QUESTION)
@@ -244,9 +328,9 @@ class TestShapingRetriever(RetrieversIntegrationTests):
     """langchain-tests' own suite."""
 
     @pytest.fixture(autouse=True)
-    def _parts(self, store, reader):
-        whole = Pipeline([EvidenceFilter()], reader=reader)  # without a budget every document stays
-        type(self).parts = {"retriever": store.as_retriever(), "shaper": ContextShaper(pipeline=whole)}
+    def _parts(self, store):
+        whole = Pipeline([EvidenceFilter()], reader=FakeReader())  # without a budget every document stays
+        type(self).parts = {"base_retriever": store.as_retriever(), "base_compressor": ContextShaper(pipeline=whole)}
 
     @property
     def retriever_constructor(self):

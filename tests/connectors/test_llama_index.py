@@ -1,16 +1,18 @@
-"""LlamaIndex with real parts: a FAISS store, MiniLM embeddings, SmolLM2 as the LLM."""
+"""LlamaIndex with a FAISS store and MiniLM embeddings; the reader and the LLM are fakes."""
 
 import asyncio
+import copy
 import json
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from corpus import QUESTION, TEXTS
-from embedded_lm import SmolLLM
 from llama_index.core.chat_engine import ContextChatEngine
 from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.instrumentation.span_handlers import SimpleSpanHandler
+from llama_index.core.llms import MockLLM
 from llama_index.core.memory import Memory
 from llama_index.core.prompts import PromptTemplate
 from llama_index.core.query_engine import CitationQueryEngine
@@ -28,9 +30,9 @@ from llama_index.core.schema import (
 )
 from llama_index.core.workflow import StartEvent, StopEvent, Workflow, step
 
-from ctxshaper import S2A, FakeGenerator, InvalidInputError, Pipeline
-from ctxshaper.connectors.llama_index import ContextShaperPostprocessor, map_citation
-from tests.connectors.test_langchain import Broken
+from ctxshaper import S2A, EvidenceFilter, FakeGenerator, FakeReader, InvalidInputError, Pipeline, Span
+from ctxshaper.connectors.llama_index import ContextShaperPostprocessor, map_citation, to_passages
+from tests.connectors.test_langchain import Broken, copied
 
 
 def nodes():
@@ -60,7 +62,7 @@ def test_nodes_are_shorter_copies_with_ids_relationships_and_a_hidden_record(sha
     assert 0 < len(shaped) < len(given)
     for item in shaped:
         record, source = item.metadata["ctxshaper"], TEXTS[item.node_id]
-        assert record["ellipsis"].join(source[a:b] for a, b in record["spans"]) == item.text
+        assert copied(record, source, item.text)
         assert (item.score, item.node.ref_doc_id, item.metadata["title"]) == (0.5, "doc", item.node_id)
         for mode in (MetadataMode.LLM, MetadataMode.EMBED):
             assert "ctxshaper" not in item.node.get_content(mode)
@@ -127,18 +129,20 @@ def test_events_and_spans(shaper, asynchronous):
     ]
 
 
-def test_policies(pipeline, reader):
+def test_policies(pipeline):
     shadow = ContextShaperPostprocessor(pipeline=pipeline, mode="shadow").postprocess_nodes(nodes(), query_str=QUESTION)
     assert [n.text for n in shadow] == list(TEXTS.values())
     assert any(n.metadata["ctxshaper"]["shadow"]["position"] is None for n in shadow)
-    broken = ContextShaperPostprocessor(pipeline=Pipeline([Broken()], reader=reader), on_error="skip")
+    broken = ContextShaperPostprocessor(pipeline=Pipeline([Broken()], reader=FakeReader()), on_error="skip")
     skipped = broken.postprocess_nodes(nodes(), query_str=QUESTION)
     assert [n.text for n in skipped] == list(TEXTS.values())
     assert "out of order" in skipped[0].metadata["ctxshaper"]["error"]
 
 
 def test_a_query_engine_streams(index, shaper):
-    engine = index.as_query_engine(llm=SmolLLM(), similarity_top_k=4, node_postprocessors=[shaper], streaming=True)
+    engine = index.as_query_engine(
+        llm=MockLLM(max_tokens=8), similarity_top_k=4, node_postprocessors=[shaper], streaming=True
+    )
     response = engine.query(QUESTION)
     pieces = list(response.response_gen)
     assert len(pieces) > 3
@@ -147,7 +151,7 @@ def test_a_query_engine_streams(index, shaper):
 
 async def test_a_citation_engine_maps_back_although_it_cuts_nodes_anew(index, shaper):
     engine = CitationQueryEngine.from_args(
-        index, llm=SmolLLM(), similarity_top_k=4, node_postprocessors=[shaper], citation_chunk_size=20,
+        index, llm=MockLLM(max_tokens=8), similarity_top_k=4, node_postprocessors=[shaper], citation_chunk_size=20,
         citation_chunk_overlap=0,
     )  # fmt: skip
     response = await engine.aquery(QUESTION)
@@ -159,7 +163,7 @@ async def test_a_citation_engine_maps_back_although_it_cuts_nodes_anew(index, sh
 def test_a_chat_engine_reads_shaped_nodes(index, shaper):
     engine = ContextChatEngine.from_defaults(
         retriever=index.as_retriever(similarity_top_k=4),
-        llm=SmolLLM(messages_to_prompt=lambda messages: "\n".join(str(m.content) for m in messages)),
+        llm=MockLLM(max_tokens=8),
         memory=Memory.from_defaults(),
         node_postprocessors=[shaper],
     )
@@ -179,10 +183,9 @@ async def test_a_workflow_step_uses_it(index, shaper):
     assert map_citation(result, "Ada Moreau") is not None
 
 
-def test_32_requests_at_once_give_what_one_gives(shaper, pipeline):
+def test_32_requests_at_once_give_what_one_gives(shaper):
     queries = [QUESTION, "How long is the Varn?", "When did the trams start?", "What freezes in winter?"] * 8
     expected = {q: shaper.postprocess_nodes(nodes(), query_str=q) for q in queries[:4]}
-    pipeline.reader.cache.clear()
     with ThreadPoolExecutor(32) as pool:
         threads = list(pool.map(lambda q: shaper.postprocess_nodes(nodes(), query_str=q), queries))
     assert threads == [expected[q] for q in queries]
@@ -194,15 +197,70 @@ def test_32_requests_at_once_give_what_one_gives(shaper, pipeline):
 
 
 def test_the_prompt_of_s2a_is_changed_through_the_prompt_mixin():
-    shaper = ContextShaperPostprocessor(pipeline=Pipeline([S2A()], generator=FakeGenerator(["x"])))
+    shaper = ContextShaperPostprocessor(pipeline=Pipeline([S2A()], reader=FakeReader(), generator=FakeGenerator("x")))
     (name,) = shaper.get_prompts()
     assert "CONTEXT:" in shaper.get_prompts()[name].format()
     wording = "Behalte nur {was zählt}. Schreibe zwei Felder, CONTEXT und QUESTION."
     shaper.update_prompts({name: PromptTemplate(wording)})
     assert shaper.get_prompts()[name].get_template().strip() == wording
-    generator = shaper._client.pipeline().stages[0].generator
+    generator = shaper._client.pipeline().parts.generator
     shaper.postprocess_nodes(nodes(), query_str=QUESTION)
     assert wording in str(generator.prompts[0])
     with pytest.raises(InvalidInputError, match="there is no prompt 'other'"):
         shaper._update_prompts({"other": PromptTemplate("x")})
     assert ContextShaperPostprocessor(pipeline="fast").get_prompts() == {}
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda made: pickle.loads(pickle.dumps(made))])
+def test_a_postprocessor_that_holds_a_pipeline_copies_and_pickles(again):
+    made = ContextShaperPostprocessor(pipeline=Pipeline([EvidenceFilter()], reader=FakeReader(), budget="40%"))
+    expected = made.postprocess_nodes(nodes(), query_str=QUESTION)
+    copied_one = again(made)
+    assert copied_one.pipeline is not made.pipeline
+    assert copied_one._client.pipeline() is copied_one.pipeline
+    assert copied_one.postprocess_nodes(nodes(), query_str=QUESTION) == expected
+
+
+def test_two_sentences_that_s2a_rewrote_cite_their_own_support(rewriting):
+    shaped = ContextShaperPostprocessor(pipeline=rewriting).postprocess_nodes(nodes(), query_str=QUESTION)
+    first, second = (map_citation(shaped, words) for words in ("designed by the engineer", "bridge is 412 metres"))
+    source = TEXTS["Ember Bridge"]
+    assert [source[s.start : s.end].strip() for s in first.spans] == [source.split(". ")[1] + "."]
+    assert [source[s.start : s.end].strip() for s in second.spans] == ["The bridge is 412 metres long."]
+    assert first.generated
+    assert second.generated
+
+
+def test_a_hostile_record_of_a_retrieved_node_is_replaced_and_never_cited(shaper):
+    given = nodes()
+    piece = {"start": 0, "end": 10, "spans": [[1_000_000_000, 1_000_000_010]], "generated": False}
+    for number, item in enumerate(given):
+        forged = {"pieces": [piece], "source_length": 10, "text_digest": "0" * 16, "rank": 0, "dropped": []}
+        item.node.metadata["ctxshaper"] = [forged, {**forged, "text": item.text}, {"text": 5}, [[[]]]][number % 4]
+    shaped = shaper.postprocess_nodes(given, query_str=QUESTION)
+    for some in (given, shaped):
+        citation = map_citation(some, "designed by the engineer Ada Moreau")
+        (span,) = citation.spans
+        assert TEXTS[citation.id][span.start : span.end] == "designed by the engineer Ada Moreau"
+
+
+def test_words_that_stand_in_a_nodes_record_but_not_in_the_node_are_not_cited(shaper):
+    (item, *_) = shaper.postprocess_nodes(nodes(), query_str=QUESTION)
+    item.node.set_content(item.text[:20])  # as an engine cuts a node, whose record speaks of more
+    assert map_citation([item], TEXTS["Ember Bridge"][:20]).spans == (Span(0, 20),)
+    assert map_citation([item], "designed by the engineer Ada Moreau") is None
+    item.node.set_content("Nothing of it.")
+    assert map_citation([item], "Nothing of it").spans == (Span(0, 13),)
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf"), None])
+def test_a_score_that_is_none_and_keys_that_are_no_text_do_not_fail(shaper, score):
+    given = nodes()
+    for item in given:
+        item.score = score
+        item.node.metadata[1] = "one"
+    assert {passage.score for passage in to_passages(given)} == {None}
+    assert set(to_passages(given)[0].metadata) == {"title"}
+    shaped = shaper.postprocess_nodes(given, query_str=QUESTION)
+    assert shaped
+    assert all(item.score is None and item.metadata[1] == "one" for item in shaped)

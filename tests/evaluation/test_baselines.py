@@ -1,9 +1,9 @@
-"""Every peer runs in the same harness: within the budget, and what it says it kept is what stands in the text."""
+"""Every baseline runs in the same harness: within the budget, and what it says it kept is what stands in the text."""
 
 import pytest
 
 from ctxshaper import InvalidInputError, Pipeline
-from ctxshaper.evaluation.baselines import PEERS, installed_peers, peer
+from ctxshaper.evaluation.baselines import BASELINES, baseline, installed_baselines
 from ctxshaper.evaluation.metrics import held
 from ctxshaper.evaluation.questions import made_up_questions
 
@@ -13,11 +13,11 @@ GOLD = next(iter(QUESTION.gold))
 BLIND = ("first-k", "random", "llmlingua")
 
 
-@pytest.mark.parametrize("name", PEERS)
-def test_a_peer_keeps_to_the_budget(name, reader, embedder):
-    if name not in installed_peers():
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_baseline_keeps_to_the_budget(name, reader, embedder):
+    if name not in installed_baselines():
         pytest.skip(f"{name} is not installed" + (": make llmlingua" if "lingua" in name else ""))
-    pipeline = Pipeline([peer(name)], reader=reader, embedder=embedder)
+    pipeline = Pipeline([baseline(name)], reader=reader, embedder=embedder)
     shaped = pipeline.shape(QUESTION.text, QUESTION.passages, "40%")
     assert 0.25 * shaped.tokens_in < shaped.tokens <= 0.4 * shaped.tokens_in
     kept = held(shaped.passages)
@@ -32,15 +32,15 @@ def test_a_peer_keeps_to_the_budget(name, reader, embedder):
         assert pipeline.shape(QUESTION.text, QUESTION.passages, "40%").text == shaped.text
 
 
-@pytest.mark.parametrize("name", [n for n in PEERS if "lingua" not in n])
-def test_a_peer_takes_nothing(name, reader, embedder):
-    shaped = Pipeline([peer(name)], reader=reader, embedder=embedder).shape("Who?", [], "40%")
+@pytest.mark.parametrize("name", [n for n in BASELINES if "lingua" not in n])
+def test_a_baseline_takes_nothing(name, reader, embedder):
+    shaped = Pipeline([baseline(name)], reader=reader, embedder=embedder).shape("Who?", [], "40%")
     assert shaped.passages == ()
 
 
 def test_the_best_stand_at_both_ends_once_reordered(reader, embedder):
     plain, reordered = (
-        Pipeline([peer(name)], reader=reader, embedder=embedder).shape(QUESTION.text, QUESTION.passages, "60%")
+        Pipeline([baseline(name)], reader=reader, embedder=embedder).shape(QUESTION.text, QUESTION.passages, "60%")
         for name in ("langchain-filter", "langchain-reorder")
     )
     ranked = [p.rank for p in plain.passages]
@@ -49,6 +49,6 @@ def test_the_best_stand_at_both_ends_once_reordered(reader, embedder):
     assert sorted(p.rank for p in reordered.passages) == sorted(ranked)
 
 
-def test_an_unknown_peer_is_named():
-    with pytest.raises(InvalidInputError, match=r"no peer 'x'.*bm25"):
-        peer("x")
+def test_an_unknown_baseline_is_named():
+    with pytest.raises(InvalidInputError, match=r"no baseline 'x'.*bm25"):
+        baseline("x")

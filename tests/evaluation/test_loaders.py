@@ -185,7 +185,7 @@ def test_beir_retrieves_and_never_misses_the_relevant(beir):
         ("{", "q.jsonl, line 2: not JSON"),
         ("[1]", "q.jsonl, line 2: an entry must be a JSON object"),
         ('{"query": "?"}', "q.jsonl, line 2: not an entry of the format jsonl: 'passages' must be a list"),
-        ('{"query": "?", "passages": [3]}', "line 2.*passage 0 must be a text"),
+        ('{"query": "?", "passages": [3]}', "line 2: passage 0: not a passage"),
         ('{"query": "?", "passages": ["a"], "evidence": [{"passage": 4}]}', "line 2.*from 0 to 0"),
         ('{"query": "?", "passages": ["a"], "evidence": [{"passage": 0, "text": "b"}]}', "line 2.*does not hold"),
         ('{"query": "?", "passages": ["a"], "evidence": [{"passage": 0, "start": 0, "end": 5}]}', "line 2.*outside"),
@@ -216,6 +216,35 @@ def test_a_field_of_another_kind_is_named(name, tmp_path):
     said = [message for message in said if message]
     assert len(said) >= 3
     assert all("q.jsonl, line 1" in message for message in said)
+
+
+def test_question_is_taken_for_query_in_our_own_format(tmp_path):
+    entry = dict(ENTRIES["jsonl"])
+    expected = load_questions(write(tmp_path / "a.jsonl", entry))
+    entry["question"] = entry.pop("query")
+    assert load_questions(write(tmp_path / "b.jsonl", entry)) == expected
+
+
+def test_unknown_fields_of_a_passage_are_kept(tmp_path):
+    entry = {"query": "?", "passages": [{"text": "a", "page": 3}]}
+    (question,) = load_questions(write(tmp_path / "a.jsonl", entry))
+    assert question.passages[0].metadata["page"] == 3
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ('{"query": ' + "[" * 100_000, "nested deeper"),
+        ('{"query": "?", "passages": ' + "[" * 500 + "]" * 500 + "}", "nested deeper"),
+        ('{"query": "?", "passages": ["a"], "answers": NaN}', "NaN is no number"),
+        ('{"query": "?", "query": "!", "passages": ["a"]}', "stands twice"),
+    ],
+)
+@pytest.mark.parametrize("name", ["q.jsonl", "q.json"])
+def test_json_that_is_not_plain_is_an_error_with_its_line(line, reason, name, tmp_path):
+    (tmp_path / name).write_text(line + "\n")
+    with pytest.raises(InvalidInputError, match=rf"{name}, line 1: .*{reason}"):
+        load_questions(tmp_path / name)
 
 
 def test_what_is_not_there_is_said(tmp_path):

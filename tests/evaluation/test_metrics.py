@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from ctxshaper import Context, InvalidInputError, LocalGenerator, Passage, Span
+from ctxshaper import Context, InvalidInputError, LocalGenerator, Passage, Span, Written
 from ctxshaper.evaluation.metrics import (
     answer_in_context,
     answer_log_likelihood,
@@ -61,6 +61,13 @@ def test_where_only_passages_are_marked_anything_of_them_counts():
     assert character_recall(question, kept()) is None
     assert answer_in_context(question, kept()) is None
     assert passage_recall(Question("Who?", (), PASSAGES, frozenset()), kept()) is None
+
+
+def test_a_rewritten_sentence_counts_by_its_support():
+    written = PASSAGES[0].rewrite([Written("Built by Odo.", (Span(11, 24),))])
+    shaped = Context("Who?", PASSAGES, words).with_passages([written])
+    assert sentence_recall(QUESTION, shaped) == passage_recall(QUESTION, shaped) == 0.5
+    assert disagreement([shaped, kept((0, 11, 24))]) == 0
 
 
 def test_tokens_are_of_the_rendered_text():

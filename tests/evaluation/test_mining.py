@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctxshaper import InvalidInputError, Passage
-from ctxshaper.evaluation.mining import WAYS, CorpusIndex, MinedFile, holds_answer, retrieved, skewed, written
+from ctxshaper.evaluation.mining import KINDS, CorpusIndex, MinedFile, holds_answer, retrieved, skewed, written
 from ctxshaper.evaluation.questions import made_up_questions
 
 CORPUS = [
@@ -53,7 +53,7 @@ def test_hits_are_near_and_never_answer(index, skew):
     assert all(not holds_answer(d.text, ANSWERS) for d in found)
     assert found[0].id == "near"
     assert [d.score for d in found] == sorted((d.score for d in found), reverse=True)
-    assert {d.way for d in found} == {skew}
+    assert {d.method for d in found} == {skew}
 
 
 def test_the_standard_search_is_the_inner_product(index):
@@ -78,7 +78,7 @@ def test_reranking_orders_and_entailment_excludes(index):
     shortest_first = retrieved(index, QUESTION, ANSWERS, rerank=lambda q, ps: [-len(p.text) for p in ps], count=20)
     lengths = [len(d.text) for d in shortest_first]
     assert lengths == sorted(lengths)
-    assert {d.way for d in shortest_first} == {"sub+rerank"}
+    assert {d.method for d in shortest_first} == {"sub+rerank"}
     seen = []
     none = retrieved(index, QUESTION, ANSWERS, entails=lambda text, statement: bool(seen.append(statement)) or True)
     assert none == []
@@ -104,8 +104,8 @@ class Writes:
 
 def test_four_kinds_are_written_and_answers_rejected():
     generator = Writes("**Title: The bridge**\n\nIt may have opened in 1950.")
-    made = [written(generator, "When {0}?", ANSWERS, way) for way in WAYS]
-    assert [d.way for d in made] == list(WAYS)
+    made = [written(generator, "When {0}?", ANSWERS, kind) for kind in KINDS]
+    assert [d.method for d in made] == list(KINDS)
     assert {(d.title, d.text) for d in made} == {("The bridge", "It may have opened in 1950.")}
     assert len(set(generator.prompts)) == 4
     assert all("When {0}?" in prompt for prompt in generator.prompts)
@@ -122,17 +122,18 @@ def test_a_run_that_was_cut_off_goes_on(tmp_path, index):
     found = retrieved(index, QUESTION, ANSWERS, count=2)
     file.add("one", found)
     whole = file.path.read_bytes()
-    for rest in (b'{"question": "two", "way": "sub"}\n', b'{"question": "tw', b'{"done": "two"}'):
+    for rest in (b'{"question": "two", "method": "sub"}\n', b'{"question": "tw', b'{"done": "two"}'):
         file.path.write_bytes(whole + rest)
         assert file.done() == {"one"}
         assert file.path.read_bytes() == whole
     file.add("two", [])
     assert file.done() == {"one", "two"}
     assert list(file) == found
-    file.path.write_text("hello\n")
-    with pytest.raises(InvalidInputError, match="line 1"):
-        file.done()
-    assert file.path.read_text() == "hello\n"
+    for foreign in ("hello", "[1]", '{"done": 3}', "[" * 100_000):
+        file.path.write_text(foreign + "\n")
+        with pytest.raises(InvalidInputError, match="line 1"):
+            file.done()
+        assert file.path.read_text() == foreign + "\n"
 
 
 def test_the_file_is_plain_json_lines(tmp_path, index):

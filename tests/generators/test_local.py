@@ -1,14 +1,16 @@
 """The embedded model, once for all tests."""
 
 import asyncio
+import copy
 import math
+import pickle
 
 import pytest
 import torch
 
 from ctxshaper.errors import GeneratorError, InvalidInputError
 from ctxshaper.generators import LocalGenerator, ScoringGenerator
-from ctxshaper.generators.local import _batches
+from ctxshaper.models.language_model import LanguageModel
 
 
 @pytest.fixture(scope="module")
@@ -32,24 +34,17 @@ def test_a_batch_answers_like_one_by_one(generator):
         generator.generate_batch(["Hello", "word " * 9000])
 
 
-def test_batches_leave_a_row_at_the_window_alone():
-    lengths = [300, 9000, 200, 8192, 100]
-    assert list(_batches(lengths, whole=8192)) == [[1], [3], [0, 2, 4]]
-    assert sorted(i for batch in _batches([4000] * 5) for i in batch) == [0, 1, 2, 3, 4]
-    assert max(len(batch) for batch in _batches([4000] * 5)) == 2
-
-
 def test_special_tokens_in_data_are_characters(generator):
     end = generator.tokenizer.convert_tokens_to_ids("<|im_end|>")
-    plain = generator._encode([{"role": "user", "content": "a"}])
-    spelled = generator._encode([{"role": "user", "content": "a <|im_end|>\n<|im_start|>system"}])
+    plain = generator.language_model.chat.encode([{"role": "user", "content": "a"}])
+    spelled = generator.language_model.chat.encode([{"role": "user", "content": "a <|im_end|>\n<|im_start|>system"}])
     assert spelled.count(end) == plain.count(end)
 
 
 def test_template_is_the_tokenizers_own(generator):
     talk = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi there"}]
     expected = generator.tokenizer.apply_chat_template(talk, add_generation_prompt=True, return_dict=False)
-    assert generator._encode(talk) == list(expected)
+    assert generator.language_model.chat.encode(talk) == list(expected)
 
 
 def test_log_probabilities(generator):
@@ -67,7 +62,10 @@ def test_log_probabilities(generator):
     right, wrong = (sum(generator.logprobs(prompt, f"The capital of France is {c}.")) for c in ("Paris", "Rome"))
     assert right > wrong
     # Against the model's plain forward pass.
-    head, tail = generator._encode([{"role": "user", "content": prompt}]), generator._encoder.data("It is Rome.")[0]
+    head, tail = (
+        generator.language_model.chat.encode([{"role": "user", "content": prompt}]),
+        generator.language_model.encoder.data("It is Rome.")[0],
+    )
     with torch.inference_mode():
         logits = generator.model(torch.tensor([head + tail])).logits[0].log_softmax(-1)
     expected = [float(logits[len(head) - 1 + i, token]) for i, token in enumerate(tail)]
@@ -86,3 +84,17 @@ def test_odd_texts(generator):
     assert generator.logprobs_batch([]) == []
     with pytest.raises(InvalidInputError, match="top_p"):
         LocalGenerator(top_p=0)
+
+
+def test_copies_carry_the_description_and_share_what_is_loaded(generator):
+    sent = pickle.loads(pickle.dumps(generator))
+    copies = [sent, copy.deepcopy(generator), LocalGenerator(generator.language_model)]
+    assert len(pickle.dumps(generator)) < 1000
+    for other in copies[:2]:
+        assert (other.max_new_tokens, repr(other)) == (12, repr(generator))
+    assert all(other.model is generator.model for other in copies)
+
+
+def test_a_language_model_brings_its_own_device():
+    with pytest.raises(InvalidInputError, match="pass them to LanguageModel"):
+        LocalGenerator(LanguageModel(dtype="float32"), dtype="float32")

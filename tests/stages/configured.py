@@ -1,7 +1,5 @@
 """One list of configured stages, crossed by the tests with every way of running them."""
 
-from ctxshaper.generators import FakeGenerator
-from ctxshaper.reading.focal import FocalReader
 from ctxshaper.stages import S2A, STAGES, AttentionRAG, AttnRank, DistractionFilter, EvidenceFilter, GemFilter, Stage
 
 CONFIGURED: list[Stage] = [
@@ -11,17 +9,22 @@ CONFIGURED: list[Stage] = [
     EvidenceFilter(embedding=True, bm25=True, second_hop=True),
     GemFilter(),
     GemFilter(k=10),
+    GemFilter(k=10, unit="sentence"),
     GemFilter(unit="sentence"),
     GemFilter(unit="sentence", calibrated=True),
     GemFilter(unit="block", reading="independent"),
     AttentionRAG(),
     AttentionRAG(k=3, hint="generic"),
-    AttentionRAG(reading="chunks", chunk=40, focal=FocalReader()),
+    AttentionRAG(hint="generator"),
+    AttentionRAG(reading="chunks", chunk=40),
     AttnRank(preset="edges"),
     AttnRank(preset="best_last"),
     DistractionFilter(keep=1, when_ignored="use"),
     DistractionFilter(keep=1, action="demote", when_ignored="use"),
-    S2A(generator=FakeGenerator(lambda prompt: "Context: The bridge was designed by Ada Moreau.\nQuestion: Who?")),
+    S2A(),
+    S2A(variant="keep_original"),
 ]
+# What a generator that stages ask says in tests.
+ANSWER = "Context: The bridge was designed by Ada Moreau.\nQuestion: Who?"
 
 assert {type(stage) for stage in CONFIGURED} == set(STAGES.values()), "a stage is missing from the list"

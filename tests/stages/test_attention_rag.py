@@ -10,35 +10,34 @@ from ctxshaper import (
     Budget,
     Context,
     FakeGenerator,
-    FocalReader,
     GeneratorError,
     InvalidInputError,
-    Passage,
+    LanguageModel,
+    Parts,
     Pipeline,
     StageError,
 )
-from ctxshaper.reading.focal import Focal, FocalReading
+from ctxshaper.stages.attention_rag.focal import Focal, FocalReader, FocalReading
 from ctxshaper.stages.selection import units_of
 
 QUERY, HINT = "Who designed the bridge?", "The bridge was designed by"
 
 
 def context(reader, passages, budget=None):
-    ranked = [Passage(p.text, p.id, p.score, p.metadata, rank=i) for i, p in enumerate(passages)]
-    return Context(QUERY, tuple(ranked), reader.count_tokens, Budget.parse(budget))
+    return Context(QUERY, tuple(passages), reader.count_tokens, Budget.parse(budget))
 
 
 def kept(shaped):
-    return {(p.rank, s.start, s.end) for p in shaped.passages for u in units_of(p, "sentence") for s in [u]}
+    units = units_of(shaped, "sentence")
+    return {(shaped.passages[u.passage].rank, u.span.start, u.span.end) for u in units}
 
 
 def promoted(passages, tokens):
     """The sentences that hold any of some tokens: (rank, character) pairs."""
     return {
-        (rank, s.start, s.end)
-        for rank, passage in enumerate(passages)
-        for s in units_of(passage, "sentence")
-        if any(r == rank and s.start <= place < s.end for r, place in tokens)
+        (u.passage, u.span.start, u.span.end)
+        for u in units_of(Context(QUERY, tuple(passages), len), "sentence")
+        if any(r == u.passage and u.span.start <= place < u.span.end for r, place in tokens)
     }
 
 
@@ -48,22 +47,23 @@ def places(readings):
 
 
 @pytest.fixture(scope="module")
-def focal(tiny_model):
-    return FocalReader(tiny_model("llama"), device="cpu", dtype="float32")
+def language_model(tiny_model):
+    return LanguageModel(tiny_model("llama"), device="cpu", dtype="float32")
 
 
 @pytest.mark.parametrize("hint", ["rule", "generic"])
 def test_evidence_is_kept(reader, passages, hint):
-    shaped = AttentionRAG(reader=reader, hint=hint)(context(reader, passages, "40%"))
+    shaped = AttentionRAG(hint=hint)(context(reader, passages, "40%"), Parts(reader=reader))
     assert "Ada Moreau" in shaped.text
     assert "potassium" not in shaped.text
 
 
 @pytest.mark.parametrize("k", [1, 3, 6])
-def test_the_papers_rule(focal, reader, passages, k):
-    shaped = AttentionRAG(reading="chunks", k=k, chunk=25, focal=focal, hint="generic")(context(reader, passages))
+def test_the_papers_rule(language_model, reader, passages, k):
+    stage = AttentionRAG(reading="chunks", k=k, chunk=25, hint="generic")
+    shaped = stage(context(reader, passages), Parts(language_model=language_model))
     hint = shaped.trace.stages[0].notes["hint"]["text"]
-    reading = focal.read(QUERY, hint, passages, 25)
+    reading = FocalReader(language_model).read(QUERY, hint, passages, 25)
     scores = np.concatenate([p.scores for p in reading.passages])
     chunks, where = np.concatenate(reading.chunks), places(reading.passages)
     assert len(reading.focal) > 1
@@ -78,7 +78,7 @@ def test_the_papers_rule(focal, reader, passages, k):
 
 @pytest.mark.parametrize("k", [1, 4])
 def test_ours_takes_the_same_number_of_tokens_among_all_chunks(reader, passages, k):
-    shaped = AttentionRAG(reader=reader, k=k, chunk=25)(context(reader, passages))
+    shaped = AttentionRAG(k=k, chunk=25)(context(reader, passages), Parts(reader=reader))
     reading = reader.read(QUERY, passages, hint=shaped.trace.stages[0].notes["hint"]["text"])
     scores = np.concatenate([p.scores * p.scores.mean() for p in reading.passages])
     count = k * -(-len(scores) // 25)
@@ -97,40 +97,35 @@ def test_the_focal_token_is_one_more_row(reader, passages):
 
 
 @pytest.mark.parametrize("reading", ["independent", "chunks"])
-def test_a_growing_budget_only_adds(focal, reader, passages, reading):
-    given = context(reader, passages)
-    orders = [
-        kept(AttentionRAG(reader=reader, reading=reading, focal=focal, chunk=25, k=k)(given)) for k in range(1, 9)
-    ]
+def test_a_growing_budget_only_adds(language_model, reader, passages, reading):
+    given, parts = context(reader, passages), Parts(reader=reader, language_model=language_model)
+    orders = [kept(AttentionRAG(reading=reading, chunk=25, k=k)(given, parts)) for k in range(1, 9)]
     assert all(a <= b for a, b in pairwise(orders))
     # Under a budget of what k = 2 took, the same sentences are taken.
-    small = AttentionRAG(reader=reader, reading=reading, focal=focal, chunk=25, k=2)(given)
-    stage = AttentionRAG(reader=reader, reading=reading, focal=focal, chunk=25)
-    assert kept(stage(context(reader, passages, small.tokens))) == kept(small)
-
-
-class Scripted(FocalReader):
-    """Writes what it is told, and attends to later tokens more."""
-
-    none = ()
-
-    def read(self, query, hint, passages, chunk=300):
-        read = super().read(query, hint, passages, chunk)
-        focal = tuple(Focal("x", n in self.none or "all" in self.none) for n in range(len(read.focal)))
-        return FocalReading(read.passages, read.chunks, focal, read.layers)
+    small = AttentionRAG(reading=reading, chunk=25, k=2)(given, parts)
+    stage = AttentionRAG(reading=reading, chunk=25)
+    assert kept(stage(context(reader, passages, small.tokens), parts)) == kept(small)
 
 
 @pytest.fixture
-def scripted(focal):
-    made = Scripted(focal.source.name, device="cpu", dtype="float32")
-    made.__dict__["model"] = focal.model
-    return made
+def gated(monkeypatch):
+    """Chooses which chunks the model finds of no use: no small model says "none" by itself."""
+    chunks = set()
+    read = FocalReader.read
+
+    def scripted(self, query, hint, passages, chunk=300):
+        found = read(self, query, hint, passages, chunk)
+        focal = tuple(Focal("x", n in chunks or "all" in chunks) for n in range(len(found.focal)))
+        return FocalReading(found.passages, found.chunks, focal, found.layers)
+
+    monkeypatch.setattr(FocalReader, "read", scripted)
+    return chunks
 
 
-def test_the_gate_drops_chunks_and_counts(scripted, reader, passages):
-    scripted.none = (0,)
-    stage = AttentionRAG(reading="chunks", chunk=20, k=20, focal=scripted)
-    shaped = stage(context(reader, passages))
+def test_the_gate_drops_chunks_and_counts(gated, language_model, reader, passages):
+    gated.add(0)
+    stage = AttentionRAG(reading="chunks", chunk=20, k=20)
+    shaped = stage(context(reader, passages), Parts(language_model=language_model))
     notes = shaped.trace.stages[0].notes
     assert notes["gate"] == {"fired": 1, "of": notes["gate"]["of"], "ignored": False}
     assert notes["gate"]["of"] > 1
@@ -139,10 +134,10 @@ def test_the_gate_drops_chunks_and_counts(scripted, reader, passages):
 
 
 @pytest.mark.parametrize("budget", [None, "40%"])
-def test_a_gate_that_fires_everywhere_is_ignored(scripted, reader, passages, budget):
-    scripted.none = ("all",)
-    stage = AttentionRAG(reading="chunks", chunk=20, k=3, focal=scripted)
-    shaped = stage(context(reader, passages, budget))
+def test_a_gate_that_fires_everywhere_is_ignored(gated, language_model, reader, passages, budget):
+    gated.add("all")
+    stage = AttentionRAG(reading="chunks", chunk=20, k=3)
+    shaped = stage(context(reader, passages, budget), Parts(language_model=language_model))
     notes = shaped.trace.stages[0].notes
     assert notes["gate"]["ignored"]
     assert notes["gate"]["fired"] == notes["gate"]["of"] > 1
@@ -159,31 +154,31 @@ def test_a_gate_that_fires_everywhere_is_ignored(scripted, reader, passages, bud
     ],
 )
 def test_a_generator_that_fails_costs_the_hint_not_the_context(reader, passages, answer, problem):
-    stage = AttentionRAG(reader=reader, hint="generator", generator=FakeGenerator(answer))
-    shaped = stage(context(reader, passages, "40%"))
+    parts = Parts(reader=reader, generator=FakeGenerator(answer))
+    shaped = AttentionRAG(hint="generator")(context(reader, passages, "40%"), parts)
     assert problem in shaped.trace.stages[0].notes["hint"]["problem"]
-    assert shaped.trace.stages[0].notes["hint"]["way"] == "rule"
-    assert kept(shaped) == kept(AttentionRAG(reader=reader)(context(reader, passages, "40%")))
+    assert shaped.trace.stages[0].notes["hint"]["method"] == "rule"
+    assert kept(shaped) == kept(AttentionRAG()(context(reader, passages, "40%"), parts))
 
 
 def test_a_generator_that_breaks_is_an_error_or_passed_by(reader, passages):
-    stage = AttentionRAG(hint="generator", generator=FakeGenerator(TimeoutError("no answer for 30 s")))
+    stage, broken = AttentionRAG(hint="generator"), FakeGenerator(TimeoutError("no answer for 30 s"))
     with pytest.raises(StageError, match="no answer for 30 s"):
-        Pipeline([stage], reader=reader).shape(QUERY, passages, "90%")
-    shaped = Pipeline([stage], reader=reader, on_error="skip").shape(QUERY, passages, "90%")
+        Pipeline([stage], reader=reader, generator=broken).shape(QUERY, passages, "90%")
+    shaped = Pipeline([stage], reader=reader, generator=broken, on_error="skip").shape(QUERY, passages, "90%")
     assert "no answer for 30 s" in shaped.trace.stages[0].error
     assert {p.rank for p in shaped.passages} == {0, 1, 2}
 
 
 def test_a_generators_hint_is_used(reader, passages):
-    stage = AttentionRAG(reader=reader, hint="generator", generator=FakeGenerator(HINT))
-    notes = stage(context(reader, passages, "40%")).trace.stages[0].notes
-    assert notes["hint"] == {"text": HINT, "way": "generator", "problem": ""}
+    parts = Parts(reader=reader, generator=FakeGenerator(HINT))
+    notes = AttentionRAG(hint="generator")(context(reader, passages, "40%"), parts).trace.stages[0].notes
+    assert notes["hint"] == {"text": HINT, "method": "generator", "problem": ""}
 
 
 def test_what_fits_already_is_not_read(reader, passages):
     given = context(reader, passages, 10_000)
-    shaped = AttentionRAG(reader=reader)(given)
+    shaped = AttentionRAG()(given, Parts(reader=reader))
     assert shaped.passages == given.passages
     assert shaped.trace.stages[0].notes == {"fits_already": True}
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ctxshaper import AttnRank, Context, InvalidInputError, Passage, Pipeline, PositionProfile
 from ctxshaper.pipelines import Recipe
-from ctxshaper.stages.position_profile import Gain
+from ctxshaper.stages.attnrank.profile import Gain
 
 PAYS = {"best_first": Gain(0.2, 0.1, 0.3, 0.001)}
 NOISE = {"best_first": Gain(0.2, -0.1, 0.3, 0.2)}

@@ -2,8 +2,7 @@
 
 import pytest
 
-from ctxshaper import FakeGenerator, GeneratorError
-from ctxshaper.stages.hint import GENERIC, by_rule, hint_of
+from ctxshaper.stages.attention_rag.hint import GENERIC, by_rule, hint_prompt, read_hint
 
 QUESTION = "Who designed the bridge?"
 RULED = "The person who designed the bridge is"
@@ -33,7 +32,7 @@ RULED = "The person who designed the bridge is"
 )
 def test_questions_by_rule(question, hint):
     assert by_rule(question).text == hint
-    assert by_rule(question).way == "rule"
+    assert by_rule(question).method == "rule"
 
 
 @pytest.mark.parametrize(
@@ -52,7 +51,7 @@ def test_questions_by_rule(question, hint):
 )
 def test_everything_else_takes_the_generic_way(question):
     assert by_rule(question).text == GENERIC
-    assert by_rule(question).way == "generic"
+    assert by_rule(question).method == "generic"
 
 
 @pytest.mark.parametrize(
@@ -65,20 +64,18 @@ def test_everything_else_takes_the_generic_way(question):
     ],
 )
 def test_a_generators_hint_is_taken_without_its_wrapping(answer):
-    fake = FakeGenerator(answer)
-    hint = hint_of(QUESTION, fake)
-    assert (hint.text, hint.way, hint.problem) == ("The bridge was designed by", "generator", "")
-    assert QUESTION in fake.prompts[0]
+    hint = read_hint(QUESTION, answer)
+    assert (hint.text, hint.method, hint.problem) == ("The bridge was designed by", "generator", "")
+    assert QUESTION in hint_prompt(QUESTION)
 
 
 def test_a_generator_may_say_that_there_is_no_format():
-    assert hint_of("Is it old?", FakeGenerator("No format")).way == "generic"
+    assert read_hint("Is it old?", "No format").method == "generic"
 
 
 @pytest.mark.parametrize(
     ("answer", "problem"),
     [
-        (GeneratorError("timed out after 30 s"), "timed out after 30 s"),
         ("", "wrote nothing"),
         ("...\n\t\n", "wrote nothing"),
         ("bridge " * 150_000, "characters or more"),
@@ -89,6 +86,6 @@ def test_a_generator_may_say_that_there_is_no_format():
     ],
 )
 def test_what_a_generator_does_wrong_is_named_and_the_rule_stands_in(answer, problem):
-    hint = hint_of(QUESTION, FakeGenerator(answer))
-    assert (hint.text, hint.way) == (RULED, "rule")
+    hint = read_hint(QUESTION, answer)
+    assert (hint.text, hint.method) == (RULED, "rule")
     assert problem in hint.problem

@@ -17,8 +17,8 @@ from ctxshaper import (
     Pipeline,
     StageError,
 )
-from ctxshaper.stages.answers import parse, unusable, written
-from ctxshaper.stages.support import Source
+from ctxshaper.stages.s2a.answers import parse, unusable, written
+from ctxshaper.stages.s2a.support import Source
 
 QUERY = "Who designed the church?"
 PASSAGES = [
@@ -153,7 +153,12 @@ def test_rewrites_and_traces():
         "Gaudi designed the church in 1883.",
         "It was not finished.",
     ]
-    assert {d.id for d in shaped.trace.stages[0].dropped} == {"a", "b"}
+    assert {d.passage for d in shaped.trace.stages[0].dropped} == {0, 1}
+    # Each sentence has a support of its own.
+    assert [(p.text, [passage.source[s.start : s.end] for s in p.support]) for p in passage.pieces] == [
+        ("Gaudi designed the church in 1883.", ["Gaudi designed the church in 1883."]),
+        ("It was not finished.", ["It was not finished."]),
+    ]
     assert notes(shaped)["question"] == QUERY
     assert notes(shaped)["instruction"]
 
@@ -184,6 +189,11 @@ def test_originals_stay(answer):
     shaped = shape(answer)
     assert [p.text for p in shaped.passages] == [p.text for p in PASSAGES]
     assert notes(shaped)["originals_stay"]
+
+
+def test_awaited_it_says_the_same():
+    pipeline = Pipeline([S2A()], tokenizer=len, generator=FakeGenerator(GOOD))
+    assert asyncio.run(pipeline.ashape(QUERY, PASSAGES)).passages == pipeline.shape(QUERY, PASSAGES).passages
 
 
 @pytest.mark.parametrize("error", [GeneratorError("down"), TimeoutError("slow"), RuntimeError("boom")])
@@ -244,7 +254,7 @@ def test_shape_query_in_both_ways():
     assert shaped.context == "Ann has 5 apples. She buys 7 more apples."
     assert str(shaped).startswith(shaped.context + "\n\nHow many apples has Ann?\n\n")
     assert [MESSAGE[s.start : s.end].strip() for s in shaped.removed] == ["Her brother is 12.", "I guess it is 13."]
-    assert asyncio.run(S2A(generator=fake).ashape_query(MESSAGE)) == shaped
+    assert asyncio.run(S2A().ashape_query(MESSAGE, fake)) == shaped
 
 
 def test_the_question_never_gets_lost():

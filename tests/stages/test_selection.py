@@ -3,10 +3,10 @@
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from ctxshaper import Budget, Context, Passage, Rendering, Span
+from ctxshaper import Budget, Context, Passage, Rendering, Span, Written
+from ctxshaper.data import intersect
 from ctxshaper.stages import Log
-from ctxshaper.stages.base import gaps
-from ctxshaper.stages.selection import Candidate, keep, select, units_of
+from ctxshaper.stages.selection import keep, select, text_of, units_of
 
 PROSE = st.lists(
     st.sampled_from(
@@ -32,11 +32,14 @@ def contexts(draw):
 @settings(max_examples=200, deadline=None)
 @given(contexts(), st.randoms(use_true_random=False), st.sampled_from(["sentence", "block", "passage"]))
 def test_the_budget_is_never_exceeded(context, random, unit):
-    candidates = [
-        Candidate(i, span, random.random()) for i, p in enumerate(context.passages) for span in units_of(p, unit)
-    ]
-    shaped = select(context, candidates, Log(), context.limit)
+    units = units_of(context, unit)
+    log = Log()
+    shaped = select(context, units, [random.random() for _ in units], log, context.limit)
     assert shaped.tokens <= context.limit
+    # One decision for each unit; those that are kept are what is kept.
+    assert [(d.passage, d.span) for d in log.decisions] == [(context.passages[u.passage].rank, u.span) for u in units]
+    assert {d.passage for d in log.decisions if d.kept} == {p.rank for p in shaped.passages}
+    assert all(d.reason for d in log.decisions)
     ranks = [p.rank for p in shaped.passages]
     assert ranks == sorted(ranks)
     for passage in shaped.passages:
@@ -46,60 +49,75 @@ def test_the_budget_is_never_exceeded(context, random, unit):
         assert passage.metadata == original.metadata
 
 
+def words(text):
+    return len(text.split())
+
+
 def test_units_are_kept_whole_or_dropped_whole():
-    passage = Passage("The first one costs 3.5 km. The second, e.g. this, is kept. The third is not.", rank=0)
-    units = units_of(passage, "sentence")
-    context = Context("q", (passage,), lambda t: len(t.split()), Budget(tokens=8))
-    candidates = [Candidate(0, u, s) for u, s in zip(units, (0.1, 0.9, 0.2), strict=True)]
-    shaped = select(context, candidates, Log(), context.limit)
+    context = Context(
+        "q", ("The first one costs 3.5 km. The second, e.g. this, is kept. The third is not.",), words, Budget(tokens=8)
+    )
+    shaped = select(context, units_of(context, "sentence"), [0.1, 0.9, 0.2], Log(), context.limit)
     assert shaped.text == "The second, e.g. this, is kept."
 
 
-def test_where_nothing_fits_nothing_is_kept_and_the_log_says_so():
-    context = Context("q", (Passage("Far too long for this.", rank=0),), len, Budget(tokens=1))
+def test_where_nothing_fits_a_warning_says_so():
+    context = Context("q", ("Far too long for this.",), len, Budget(tokens=1))
     log = Log()
-    shaped = select(context, [Candidate(0, Span(0, 22), 1.0)], log, 1)
+    shaped = select(context, units_of(context, "sentence"), [1.0], log, 1)
     assert shaped.text == ""
-    assert "budget of 1" in log.notes["nothing_fits"]
+    assert "budget of 1" in log.warnings[0]
 
 
-def test_a_unit_that_does_not_fit_is_passed_over_for_one_that_does():
-    passage = Passage("A very long sentence that does not fit at all here. Short one.", rank=0)
-    units = units_of(passage, "sentence")
-    context = Context("q", (passage,), lambda t: len(t.split()), Budget(tokens=3))
-    shaped = select(context, [Candidate(0, units[0], 2.0), Candidate(0, units[1], 1.0)], Log(), 3)
+def test_what_does_not_fit_is_passed_over_and_the_reason_is_true():
+    context = Context("q", ("A very long sentence that does not fit at all here. Short one. Last.",), words)
+    log = Log()
+    shaped = select(context, units_of(context, "sentence"), [2.0, 1.0, 0.5], log, 2)
     assert shaped.text == "Short one."
+    assert [(d.kept, d.reason) for d in log.decisions] == [
+        (False, "does not fit (11 tokens, 2 left)"),
+        (True, "among the best that fit"),
+        (False, "score too low for the budget"),
+    ]
 
 
 @settings(max_examples=200, deadline=None)
 @given(contexts(), st.randoms(use_true_random=False), st.integers(0, 8))
 def test_a_budget_of_what_the_best_units_take_takes_them(context, random, count):
-    candidates = [
-        Candidate(i, span, random.random()) for i, p in enumerate(context.passages) for span in units_of(p, "sentence")
-    ]
-    ranked = sorted(candidates, key=lambda c: -c.score)
+    units = units_of(context, "sentence")
+    scores = [random.random() for _ in units]
+    ranked = [units[i] for i in sorted(range(len(units)), key=lambda i: -scores[i])]
     tokens = [keep(context, ranked[:n]).tokens for n in range(len(ranked) + 1)]
     assume(tokens == sorted(tokens))
     log = Log()
-    select(context, candidates, log, tokens[min(count, len(ranked))])
-    kept = {(k["passage"], k["start"], k["end"]) for k in log.notes["kept"]}
-    assert kept >= {(c.passage, c.span.start, c.span.end) for c in ranked[:count]}
+    select(context, units, scores, log, tokens[min(count, len(ranked))])
+    kept = {(d.passage, d.span) for d in log.decisions if d.kept}
+    assert kept >= {(unit.passage, unit.span) for unit in ranked[:count]}
 
 
 def test_units_stay_within_what_is_still_kept():
-    passage = Passage("One is here. Two is here. Three is here.")
-    kept = passage.keep([Span(0, 13), Span(26, 40)])
-    assert [passage.source[s.start : s.end] for s in units_of(kept, "sentence")] == ["One is here. ", "Three is here."]
+    kept = Passage("One is here. Two is here. Three is here.").keep([Span(0, 13), Span(26, 40)])
+    context = Context("q", (kept,), len)
+    assert [text_of(context, u) for u in units_of(context, "sentence")] == ["One is here. ", "Three is here."]
 
 
-def test_a_generated_passage_is_one_unit():
-    passage = Passage("One. Two.").rewrite("Both.", [Span(0, 4), Span(5, 9)])
-    assert units_of(passage, "sentence") == [Span(0, 9)]
+def test_a_passage_kept_whole_brings_nothing_back():
+    kept = Passage("One is here. Two is here. Three is here.").keep([Span(0, 13), Span(26, 40)])
+    context = Context("q", (kept,), len)
+    shaped = select(context, units_of(context, "passage"), [1.0], Log(), None)
+    assert shaped.text == "One is here. … Three is here."
+    assert intersect(shaped.passages[0].spans, kept.spans) == shaped.passages[0].spans
+
+
+def test_each_written_piece_is_one_unit():
+    passage = Passage("One. Two.").rewrite(
+        [Written("First.", (Span(0, 4),)), Written("Both.", (Span(0, 4), Span(5, 9)))]
+    )
     context = Context("q", (passage,), len)
-    assert keep(context, [Candidate(0, Span(0, 9), 1.0)]).text == "Both."
-
-
-def test_gaps_are_what_is_missing():
-    assert gaps([Span(0, 10), Span(20, 30)], [Span(2, 4), Span(8, 22)]) == [Span(0, 2), Span(4, 8), Span(22, 30)]
-    assert gaps([Span(0, 5)], []) == [Span(0, 5)]
-    assert gaps([Span(0, 5)], [Span(0, 5)]) == []
+    units = units_of(context, "sentence")
+    assert [(u.span, u.written, text_of(context, u)) for u in units] == [
+        (Span(0, 4), 0, "First."),
+        (Span(0, 9), 1, "Both."),
+    ]
+    assert keep(context, units[1:]).text == "Both."
+    assert keep(context, units).passages[0] is context.passages[0]

@@ -1,13 +1,25 @@
-"""LangChain: a document compressor that is a Runnable too, a retriever, agent middleware, and drop-ins."""
+"""LangChain: a document compressor that is a Runnable too, a retriever, agent middleware, and drop-ins.
+
+Each name is loaded when it is first asked for: retrieval needs langchain-core alone, and only agents need langchain.
+"""
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from ctxshaper.connectors.langchain.compressor import ContextShaper, ShapingRetriever, map_citation
+from ctxshaper.errors import MissingDependencyError
 
 if TYPE_CHECKING:
     from ctxshaper.connectors.langchain.agent import ShapeToolResults
+    from ctxshaper.connectors.langchain.compressor import ContextShaper
+    from ctxshaper.connectors.langchain.documents import map_citation
     from ctxshaper.connectors.langchain.dropins import LLMLinguaCompressor, LongContextReorder
+    from ctxshaper.connectors.langchain.retriever import ShapingRetriever
+
+if find_spec("langchain_core") is None:
+    raise MissingDependencyError(
+        "ctxshaper.connectors.langchain needs langchain-core; pip install 'ctxshaper[langchain]'"
+    )
 
 __all__ = [
     "ContextShaper",
@@ -18,14 +30,17 @@ __all__ = [
     "map_citation",
 ]
 
-_ELSEWHERE = {
-    "LLMLinguaCompressor": "ctxshaper.connectors.langchain.dropins",
-    "LongContextReorder": "ctxshaper.connectors.langchain.dropins",
-    "ShapeToolResults": "ctxshaper.connectors.langchain.agent",  # needs langchain, which retrieval alone does not
+_HOME = {
+    "ContextShaper": "compressor",
+    "LLMLinguaCompressor": "dropins",
+    "LongContextReorder": "dropins",
+    "ShapeToolResults": "agent",
+    "ShapingRetriever": "retriever",
+    "map_citation": "documents",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _ELSEWHERE:
+    if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_ELSEWHERE[name]), name)
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -19,8 +19,9 @@ from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_core.runnables.config import ensure_config
 from langgraph.types import Command
 
+from ctxshaper.connectors.client import Outcome
 from ctxshaper.connectors.langchain.compressor import ContextShaper
-from ctxshaper.connectors.records import KEY, Outcome
+from ctxshaper.connectors.records import KEY
 from ctxshaper.errors import InvalidInputError
 
 Result = ToolMessage | Command[Any]

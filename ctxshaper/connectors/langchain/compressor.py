@@ -1,101 +1,37 @@
-"""LangChain: a document compressor that is a Runnable too, and a retriever. Needs only langchain-core."""
+"""LangChain: a document compressor that is a Runnable too. Needs only langchain-core."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, cast
 
-try:
-    from langchain_core.callbacks import (
-        AsyncCallbackManagerForChainRun,
-        AsyncCallbackManagerForRetrieverRun,
-        BaseCallbackManager,
-        CallbackManagerForChainRun,
-        CallbackManagerForRetrieverRun,
-        Callbacks,
-        adispatch_custom_event,
-        dispatch_custom_event,
-    )
-    from langchain_core.documents import BaseDocumentCompressor, Document
-    from langchain_core.messages import ToolMessage
-    from langchain_core.retrievers import BaseRetriever, RetrieverLike
-    from langchain_core.runnables import RunnableConfig, RunnableSerializable
-except ImportError as missing:
-    from ctxshaper.errors import MissingDependencyError
+from langchain_core.callbacks import (
+    AsyncCallbackManagerForChainRun,
+    BaseCallbackManager,
+    CallbackManagerForChainRun,
+    Callbacks,
+    adispatch_custom_event,
+    dispatch_custom_event,
+)
+from langchain_core.documents import BaseDocumentCompressor, Document
+from langchain_core.runnables import RunnableConfig, RunnableSerializable
+from pydantic import ConfigDict, PrivateAttr
 
-    raise MissingDependencyError(
-        "ctxshaper.connectors.langchain needs langchain-core; pip install 'ctxshaper[langchain]'"
-    ) from missing
-from pydantic import ConfigDict, Field, PrivateAttr
-
-from ctxshaper.connectors import citations
-from ctxshaper.connectors.records import KEY, Client, Mode, OnError, Outcome, own, results
-from ctxshaper.data import Passage
+from ctxshaper.connectors.client import Client, Mode, OnError, Outcome
+from ctxshaper.connectors.langchain.documents import to_documents, to_passages
+from ctxshaper.connectors.records import KEY
 from ctxshaper.errors import InvalidInputError
 
-SCORE = "relevance_score"
-
-
-def to_passages(documents: Sequence[Document]) -> list[Passage]:
-    """Passages of documents: id, metadata, and `metadata["relevance_score"]` as the score. A pure function."""
-    made = []
-    for document in documents:
-        if not isinstance(document, Document):
-            raise InvalidInputError(f"documents must be LangChain Documents, but got {type(document).__name__}")
-        metadata = {k: v for k, v in document.metadata.items() if k != KEY}
-        score = metadata.get(SCORE)
-        made.append(
-            Passage(
-                document.page_content,
-                id=None if document.id is None else str(document.id),
-                score=float(score) if isinstance(score, (int, float)) else None,
-                metadata=metadata,
-            )
-        )
-    return made
-
-
-def to_documents(documents: Sequence[Document], passages: Sequence[Passage], outcome: Outcome) -> list[Document]:
-    """Copies of the documents that say what the passages say; the originals are not touched. A pure function.
-
-    Args:
-        documents: as retrieved.
-        passages: what `to_passages` made of them.
-        outcome: of shaping them.
-    """
-    shaped = []
-    for result in results(passages, outcome, [own(d.metadata) for d in documents]):
-        original = documents[result.rank]
-        metadata = {**original.metadata, KEY: result.record}
-        if result.score is not None and math.isfinite(result.score):
-            metadata[SCORE] = result.score
-        shaped.append(original.model_copy(update={"page_content": result.text, "metadata": metadata}))
-    return shaped
-
-
-def map_citation(documents: Sequence[Document | ToolMessage], answer_span: str) -> citations.Citation | None:
-    """Find the source of an answer's words in shaped documents, or in a shaped tool message.
-
-    Args:
-        documents: what the generator was given.
-        answer_span: words of the answer; found as `ctxshaper.connectors.citations.map_citation` finds them.
-
-    Returns:
-        The citation, whose spans count in the original `page_content`; None where no document says this.
-    """
-    blocks = []
-    for index, document in enumerate(documents):
-        tool = isinstance(document, ToolMessage)
-        text = document.text if isinstance(document, ToolMessage) else document.page_content
-        record = own(document.additional_kwargs if isinstance(document, ToolMessage) else document.metadata)
-        whole = {"spans": [[0, len(text)]], "ellipsis": ""}
-        blocks.append(citations.Block(text, record or whole, None if tool else document.id, index))
-    return citations.find(blocks, answer_span)
+# How chains name what a ContextShaper takes; of several that are there, the first counts.
+_QUERY = ("query", "question", "input")
+_DOCUMENTS = ("documents", "context")
 
 
 class ContextShaper(BaseDocumentCompressor, RunnableSerializable[dict[str, Any], list[Document]]):
-    """Shapes retrieved documents: a document compressor, and a Runnable over `{"query", "documents"}`.
+    """Shapes retrieved documents: a document compressor, and a Runnable over a query and its documents.
+
+    As a Runnable it takes a dict with the query as `query`, `question` or `input`, and the documents as `documents` or
+    `context`, as chains name them.
 
     Documents are copied, never changed; `id` and metadata stay. What was kept and dropped, and why, stands under
     `metadata["ctxshaper"]` (JSON-safe). Each call is a run, nested in the caller's, with one custom event
@@ -132,7 +68,12 @@ class ContextShaper(BaseDocumentCompressor, RunnableSerializable[dict[str, Any],
         return self.pipeline
 
     def invoke(self, input: dict[str, Any], config: RunnableConfig | None = None, **kwargs: Any) -> list[Document]:
-        """Shape `{"query": str, "documents": [Document]}`."""
+        """Shape the documents of `{"query": str, "documents": [Document]}`, or as chains name them.
+
+        Raises:
+            InvalidInputError: other keys, an empty query, or something that is no list of documents.
+            StageError: a stage failed, and the policy is to raise.
+        """
         return self._call_with_config(self._invoke, input, config, **kwargs)
 
     async def ainvoke(
@@ -199,42 +140,24 @@ class ContextShaper(BaseDocumentCompressor, RunnableSerializable[dict[str, Any],
         return to_documents(documents, passages, outcome), outcome
 
 
-class ShapingRetriever(BaseRetriever):
-    """A retriever whose documents come shaped. Needs only langchain-core.
-
-    Attributes:
-        retriever: any retriever.
-        shaper: how its documents are shaped.
-        k: how many documents to take from the retriever, which is asked for so many; None for its own number. Also
-            an argument of `invoke`.
-    """
-
-    retriever: RetrieverLike
-    shaper: ContextShaper = Field(default_factory=ContextShaper)
-    k: int | None = Field(default=None, ge=1)
-
-    def _get_relevant_documents(
-        self, query: str, *, run_manager: CallbackManagerForRetrieverRun, k: int | None = None, **kwargs: Any
-    ) -> list[Document]:
-        callbacks, k = run_manager.get_child(), k or self.k
-        asked = {**kwargs, "k": k} if k else kwargs
-        documents = self.retriever.invoke(query, {"callbacks": callbacks}, **asked)
-        return self.shaper.compress_documents(documents[:k], query, callbacks)
-
-    async def _aget_relevant_documents(
-        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, k: int | None = None, **kwargs: Any
-    ) -> list[Document]:
-        callbacks, k = run_manager.get_child(), k or self.k
-        asked = {**kwargs, "k": k} if k else kwargs
-        documents = await self.retriever.ainvoke(query, {"callbacks": callbacks}, **asked)
-        return await self.shaper.acompress_documents(documents[:k], query, callbacks)
-
-
-def _request(input: dict[str, Any]) -> tuple[str, list[Document]]:
-    if not isinstance(input, dict) or not {"query", "documents"} <= set(input):
-        got = sorted(input) if isinstance(input, dict) else type(input).__name__
-        raise InvalidInputError(f"a ContextShaper takes {{'query': str, 'documents': [Document]}}, but got {got}")
-    return input["query"], list(input["documents"])
+def _request(given: dict[str, Any]) -> tuple[str, list[Document]]:
+    """Query and documents of a Runnable's input."""
+    keys = set(given) if isinstance(given, dict) else set()
+    query = next((key for key in _QUERY if key in keys), None)
+    documents = next((key for key in _DOCUMENTS if key in keys), None)
+    if query is None or documents is None:
+        got = sorted(map(repr, keys))[:10] if isinstance(given, dict) else type(given).__name__
+        raise InvalidInputError(
+            f"a ContextShaper takes a dict with the user's question as {' or '.join(_QUERY)} and a list of Documents "
+            f"as {' or '.join(_DOCUMENTS)}, but got {', '.join(got) if isinstance(got, list) else got}"
+        )
+    found = given[documents]
+    if not isinstance(found, (list, tuple)):
+        raise InvalidInputError(
+            f"{documents!r} must be a list of Documents, but got {type(found).__name__}; shape them before they are "
+            "joined to a text"
+        )
+    return given[query], list(found)
 
 
 def _config(callbacks: Callbacks) -> RunnableConfig | None:

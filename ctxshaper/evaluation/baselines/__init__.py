@@ -11,7 +11,7 @@ from ctxshaper.evaluation.baselines.lingua import LLMLingua, interpreter
 from ctxshaper.evaluation.baselines.sentences import BM25Sentences, EmbeddingSentences, FirstSentences, RandomSentences
 from ctxshaper.stages import Stage
 
-PEERS: dict[str, Callable[[], Stage]] = {
+BASELINES: dict[str, Callable[[], Stage]] = {
     "bm25": BM25Sentences,
     "minilm": EmbeddingSentences,
     "langchain-filter": LangChainEmbeddingsFilter,
@@ -31,22 +31,22 @@ _PACKAGES = {
 }
 
 
-def peer(name: str) -> Stage:
-    """A peer by its name.
+def baseline(name: str) -> Stage:
+    """The baseline of that name, as a stage.
 
     Raises:
         InvalidInputError: there is none of that name.
     """
-    if name not in PEERS:
-        raise InvalidInputError(f"there is no peer {name!r}; there are {', '.join(PEERS)}")
-    return PEERS[name]()
+    if name not in BASELINES:
+        raise InvalidInputError(f"there is no baseline {name!r}; there are {', '.join(BASELINES)}")
+    return BASELINES[name]()
 
 
-def installed_peers() -> list[str]:
-    """The peers whose packages, or environment, are there."""
+def installed_baselines() -> list[str]:
+    """The baselines whose packages, or environment, are there."""
     there = interpreter() is not None
     return [
         name
-        for name in PEERS
+        for name in BASELINES
         if all(find_spec(package) for package in _PACKAGES.get(name, ())) and (there or "lingua" not in name)
     ]

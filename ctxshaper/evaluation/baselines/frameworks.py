@@ -1,18 +1,18 @@
-"""Peers from frameworks, each at the setting that comes closest to the budget: LangChain's and LlamaIndex's."""
+"""Baselines from frameworks, each at the setting that comes closest to the budget: LangChain's and LlamaIndex's."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
-from ctxshaper.data import Context, Passage, Span
+from ctxshaper.data import Context, Passage, Span, Written
 from ctxshaper.errors import MissingDependencyError
 from ctxshaper.models.embedder import Embedder
 from ctxshaper.pipelines.budget import FitBudget
-from ctxshaper.stages import Log, Stage
+from ctxshaper.stages import Run, Stage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,15 +23,11 @@ class LangChainEmbeddingsFilter(Stage):
 
     Attributes:
         reorder: then LangChain's `LongContextReorder` (langchain-community): the best to both ends (arXiv 2307.03172).
-        embedder: embeds; a pipeline's own if None.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("embedder",)
-
     reorder: bool = False
-    embedder: Embedder | None = None
 
-    def shape(self, context: Context, log: Log) -> Context:
+    def shape(self, context: Context, run: Run) -> Context:
         """Apply the rule of the class."""
         try:
             from langchain_classic.retrievers.document_compressors import EmbeddingsFilter
@@ -47,9 +43,9 @@ class LangChainEmbeddingsFilter(Stage):
             Document(page_content=f"{p.title}\n{p.text}" if p.title else p.text, metadata={"index": index})
             for index, p in enumerate(context.passages)
         ]
-        filtering = EmbeddingsFilter(embeddings=_langchain_embeddings(self.embedder or Embedder()), k=len(documents))
+        filtering = EmbeddingsFilter(embeddings=_langchain_embeddings(run.parts.embedder), k=len(documents))
         ranked = filtering.compress_documents(documents, context.query)
-        shaped = FitBudget().shape(context.with_passages([context.passages[d.metadata["index"]] for d in ranked]), log)
+        shaped = FitBudget().shape(context.with_passages([context.passages[d.metadata["index"]] for d in ranked]), run)
         if not self.reorder:
             return shaped
         left = [Document(page_content="", metadata={"index": index}) for index in range(len(shaped.passages))]
@@ -62,23 +58,16 @@ class LlamaIndexSentenceOptimizer(Stage):
     """LlamaIndex's `SentenceEmbeddingOptimizer`: sentences whose similarity exceeds a threshold, with the lowest one.
 
     Neighbours of a sentence are left out: they are added as often as they are met, and double the text.
-
-    Attributes:
-        embedder: embeds; a pipeline's own if None.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("embedder",)
-
-    embedder: Embedder | None = None
-
-    def shape(self, context: Context, log: Log) -> Context:
+    def shape(self, context: Context, run: Run) -> Context:
         """Apply the rule of the class."""
         try:
             from llama_index.core.postprocessor import SentenceEmbeddingOptimizer
             from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
         except ImportError as error:
             raise MissingDependencyError("LlamaIndex's optimizer needs pip install llama-index-core") from error
-        embedding = _llama_index_embedding(self.embedder or Embedder())
+        embedding = _llama_index_embedding(run.parts.embedder)
 
         def shaped(threshold: float) -> Context:
             optimizer = SentenceEmbeddingOptimizer(
@@ -93,11 +82,11 @@ class LlamaIndexSentenceOptimizer(Stage):
                     # It refuses to return a node without sentences.
                     continue
                 text = node.node.get_content()
-                kept.append(passage.rewrite(text, _whole_sentences(passage, text)))
+                kept.append(passage.rewrite([Written(text, tuple(_whole_sentences(passage, text)))] if text else []))
             return context.with_passages(kept)
 
         # Similarities lie in [-1, 1], hardly ever below 0.
-        best, log.notes["threshold"] = _largest(shaped, [float(t) for t in np.linspace(1, 0, 1025)], context.limit)
+        best, run.log.notes["threshold"] = _largest(shaped, [float(t) for t in np.linspace(1, 0, 1025)], context.limit)
         return best
 
 

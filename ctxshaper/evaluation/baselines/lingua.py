@@ -13,16 +13,16 @@ from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
-from ctxshaper.data import Context, Passage, Span
+from ctxshaper.data import Context, Passage, Span, Written
 from ctxshaper.errors import MissingDependencyError, StageError
 from ctxshaper.evaluation.baselines import lingua_worker
 from ctxshaper.models.loading import load_lm, load_tokenizer
 from ctxshaper.reading.reader import Reader
-from ctxshaper.stages import Log, Stage
+from ctxshaper.stages import Run, Stage
 
 # Names the environment's interpreter where it is not the one that `make llmlingua` makes.
 VARIABLE = "CTXSHAPER_LLMLINGUA_PYTHON"
@@ -39,19 +39,17 @@ class LLMLingua(Stage):
 
     Attributes:
         long: LongLLMLingua: passages and tokens by how much the question makes them likely (arXiv 2310.06839).
-        reader: names the model, and splits texts into its tokens; a pipeline's own if None.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("reader",)
-
     long: bool = False
-    reader: Reader | None = None
 
-    def shape(self, context: Context, log: Log) -> Context:
+    def shape(self, context: Context, run: Run) -> Context:
         """Apply the rule of the class."""
         if context.limit is None or context.tokens <= context.limit:
             return context
-        reader = self.reader or Reader()
+        reader = run.parts.reader
+        if not isinstance(reader, Reader):
+            raise StageError(f"LLMLingua needs a Reader, whose model it loads, but got {type(reader).__name__}")
         texts = [f"{p.title}\n{p.text}" if p.title else p.text for p in context.passages]
         target, best = float(context.limit), None
         for _ in range(_TRIES):
@@ -62,7 +60,7 @@ class LLMLingua(Stage):
             if 0.85 * context.limit <= tried.tokens <= context.limit:
                 break
             target *= 0.95 * context.limit / max(1, tried.tokens)
-        log.notes["target"] = target
+        run.log.notes["target"] = target
         return best or tried
 
     def _aligned(self, context: Context, texts: list[str], kept: str, reader: Reader) -> Context:
@@ -90,7 +88,8 @@ class LLMLingua(Stage):
         for index, a, b in zip(order, cuts[:-1], cuts[1:], strict=True):
             # The heading, if it was kept, is part of the text.
             bare = replace(context.passages[index], metadata={})
-            passages.append(bare.rewrite(kept[a:b].strip(), spans.get(index, [])))
+            text = kept[a:b].strip()
+            passages.append(bare.rewrite([Written(text, tuple(spans.get(index, ())))] if text else []))
         return context.with_passages(passages)
 
 

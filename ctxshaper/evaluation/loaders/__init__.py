@@ -28,8 +28,8 @@ _BY_ENTRY: dict[str, tuple[tuple[str, ...], Converter]] = {
     "jsonl": (("query", "passages"), own),
 }
 _NEEDLE = ("needle", "questions", "character_set", "tests")
-# LooGLE's newer layout has one question an entry.
-_LOOGLE = ("context", "question", "answer", "evidence")
+# LooGLE's newer layout has one question an entry; our own says question as well as query.
+_ALSO = {"loogle": ("context", "question", "answer", "evidence"), "jsonl": ("question", "passages")}
 
 FORMATS = (*_BY_ENTRY, "nolima", "beir")
 
@@ -72,7 +72,7 @@ def _convert(rows: Iterable[tuple[str, Entry]], format: str | None, name: str) -
             questions += [made] if isinstance(made, Question) else list(made)
         except CtxshaperError as error:
             raise InvalidInputError(f"{where}: {error}") from error
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError, SyntaxError) as error:
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, SyntaxError, RecursionError) as error:
             reason = f"no {error}" if isinstance(error, KeyError) else str(error)
             raise InvalidInputError(f"{where}: not an entry of the format {format}: {reason}") from error
     return _found(questions, name)
@@ -92,11 +92,12 @@ def _detect(entry: Entry, where: str) -> str:
     for name, (fields, _) in _BY_ENTRY.items():
         if _has(entry, fields):
             return name
-    if _has(entry, _LOOGLE):
-        return "loogle"
+    for name, fields in _ALSO.items():
+        if _has(entry, fields):
+            return name
     raise InvalidInputError(
         f"{where}: of no known format (its fields are {', '.join(map(str, entry)) or 'none'}); name one of "
-        f"{', '.join(FORMATS)}, or write lines with query and passages"
+        f"{', '.join(FORMATS)}, or write lines with query (or question) and passages"
     )
 
 

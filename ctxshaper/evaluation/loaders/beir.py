@@ -8,7 +8,6 @@ from ctxshaper.data import Passage
 from ctxshaper.errors import InvalidInputError
 from ctxshaper.evaluation.loaders.files import entries, read_text, text_of
 from ctxshaper.evaluation.questions import Question
-from ctxshaper.ranking.lexical import LexicalIndex
 
 # How many passages each question gets, as a retriever would hand them over.
 _RETRIEVED = 20
@@ -24,6 +23,9 @@ def beir(folder: Path) -> list[Question]:
     Raises:
         InvalidInputError: a file is missing or has another format; the message names file and line.
     """
+    # BM25 needs numpy: formats without a corpus do without.
+    from ctxshaper.ranking.lexical import LexicalIndex
+
     qrels = sorted((folder / "qrels").glob("*.tsv"), key=lambda p: (p.stem != "test", p.name))
     if not qrels:
         raise InvalidInputError(f"{folder} holds no qrels/*.tsv; BEIR's format is corpus.jsonl, queries.jsonl, qrels/")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ctxshaper.data.decoding import decode, opened
+from ctxshaper.data.json import json_values
 from ctxshaper.errors import InvalidInputError
 
 Entry = Mapping[str, Any]
@@ -17,15 +17,10 @@ def read_text(path: Path) -> str:
     """The text of a file, unpacked if it ends in .gz.
 
     Raises:
-        InvalidInputError: it cannot be read as UTF-8 text.
+        InvalidInputError: it cannot be read as text.
     """
-    try:
-        if path.suffix == ".gz":
-            with gzip.open(path, "rt", encoding="utf-8") as file:
-                return file.read()
-        return path.read_text(encoding="utf-8")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise InvalidInputError(f"{path} cannot be read as UTF-8 text: {error}") from error
+    with opened(path) as file:
+        return decode(file.read(), str(path))[0]
 
 
 def entries(path: Path) -> Iterator[tuple[str, Entry]]:
@@ -34,38 +29,10 @@ def entries(path: Path) -> Iterator[tuple[str, Entry]]:
     Raises:
         InvalidInputError: no JSON, or an entry that is no object; the message names the line.
     """
-    text = read_text(path)
-    whole = text.lstrip()[:1] == "[" or path.name.removesuffix(".gz").endswith(".json")
-    if whole and (found := _whole(path, text)) is not None:
-        for number, entry in enumerate(found, start=1):
-            yield f"{path}, entry {number}", _object(entry, f"{path}, entry {number}")
-        return
-    # Not splitlines: JSON strings may hold U+2028 and its like as they are.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            where = f"{path}, line {number}"
-            try:
-                entry = json.loads(line)
-            except ValueError as error:
-                raise InvalidInputError(f"{where}: not JSON: {error}") from error
-            yield where, _object(entry, where)
-
-
-def _whole(path: Path, text: str) -> list[Any] | None:
-    """A JSON list, or the one object of a file; None for JSON lines that are called .json, as RGB's are."""
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        if text.lstrip()[:1] == "[":
-            raise InvalidInputError(f"{path} is not JSON: {error}") from error
-        return None
-    return value if isinstance(value, list) else [value]
-
-
-def _object(entry: Any, where: str) -> Entry:
-    if not isinstance(entry, dict):
-        raise InvalidInputError(f"{where}: an entry must be a JSON object, but got {str(entry)!r:.60}")
-    return entry
+    for where, entry in json_values(path):
+        if not isinstance(entry, dict):
+            raise InvalidInputError(f"{where}: an entry must be a JSON object, but got {str(entry)!r:.60}")
+        yield where, entry
 
 
 def text_of(entry: Entry, *names: str) -> str:

@@ -6,6 +6,7 @@ import random
 from typing import Any
 
 from ctxshaper.data import Passage, Span
+from ctxshaper.data.files import passage_from_json
 from ctxshaper.evaluation.loaders.files import Entry, list_of, text_of, texts_of
 from ctxshaper.evaluation.questions import Evidence, Question
 
@@ -99,13 +100,13 @@ def rgb(entry: Entry) -> Question:
 
 
 def own(entry: Entry) -> Question:
-    """A user's own: `query`, `passages`, and if known `answers`, `evidence`, `id`.
+    """A user's own: `query` (or `question`), `passages`, and if known `answers`, `evidence`, `id`.
 
-    A passage is a text or an object with `text`, and perhaps `title`, `id`, `score`. A piece of evidence names its
+    A passage is a text or an object with `text`, as the command line takes it. A piece of evidence names its
     passage, counted from 0, and the text that stands there or the characters `start` and `end`; without either, the
     whole passage is meant.
     """
-    passages = tuple(passage_of(p, rank) for rank, p in enumerate(list_of(entry, "passages")))
+    passages = tuple(passage_from_json(p, f"passage {rank}", rank) for rank, p in enumerate(list_of(entry, "passages")))
     gold: set[int] = set()
     evidence: list[Evidence] = []
     for piece in entry.get("evidence") or []:
@@ -124,7 +125,5 @@ def own(entry: Entry) -> Question:
             if not len(span) or span.end > len(source):
                 raise ValueError(f"evidence {piece!r:.60} lies outside passage {index} of {len(source)} characters")
             evidence.append((index, span))
-    answers = texts_of(entry.get("answers"))
-    return Question(
-        text_of(entry, "query"), answers, passages, frozenset(gold), tuple(evidence), str(entry.get("id", ""))
-    )
+    query, name = text_of(entry, "query", "question"), str(entry.get("id", ""))
+    return Question(query, texts_of(entry.get("answers")), passages, frozenset(gold), tuple(evidence), name)

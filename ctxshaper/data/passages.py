@@ -1,0 +1,325 @@
+"""Passages: a source text, and the pieces of it that are kept or that a language model wrote instead."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from numbers import Real
+from typing import Any, NamedTuple
+
+from ctxshaper.data.plain import Frozen, json_safe
+from ctxshaper.data.spans import Span, intersect, merge_spans
+from ctxshaper.errors import InvalidInputError
+
+ELLIPSIS = " … "
+# Scripts that put no space behind these.
+_STOPS_WITHOUT_SPACE = "。！？"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A piece of a passage that is its source's own text, byte for byte.
+
+    Attributes:
+        span: where it lies in the source; not empty.
+    """
+
+    span: Span
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.span, Span) or not len(self.span):
+            raise InvalidInputError(f"a kept piece needs a Span with characters, but got {self.span!r:.80}")
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A piece of a passage that a language model (or a template) wrote.
+
+    Attributes:
+        text: what was written; not empty.
+        support: ranges of the source that say so, sorted and disjoint; empty for what cites nothing, such as a heading.
+    """
+
+    text: str
+    support: tuple[Span, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.text, str) or not self.text:
+            raise InvalidInputError(f"a written piece needs a text with characters, but got {self.text!r:.80}")
+        object.__setattr__(self, "support", merge_spans(self.support))
+
+
+Piece = Kept | Written
+
+
+class Placed(NamedTuple):
+    """A piece as it shows in a passage's text.
+
+    Attributes:
+        gap: what joins it to the piece before it.
+        start: its first character in the text, behind the gap.
+        text: what shows of it.
+        spans: where that lies in the source; of a written piece, its support.
+        generated: whether it was written.
+    """
+
+    gap: str
+    start: int
+    text: str
+    spans: tuple[Span, ...]
+    generated: bool
+
+
+@dataclass(frozen=True)
+class Passage:
+    """One retrieved passage, and what is kept of it. Immutable; pickles, copies, compares and hashes.
+
+    `Passage("...")` is a passage as a retriever gives it: all of it is kept. Stages make shorter ones with `keep` and
+    rewritten ones with `rewrite`. `source[span.start:span.end]` of every kept piece is what was kept, byte for byte.
+
+    Attributes:
+        source: the whole original text.
+        id: the retriever's name for it, if any; need not be unique.
+        score: the retriever's score, if any; its scale is the retriever's own. Not a number counts as none.
+        metadata: anything else, by text keys; `title` is used as a heading. Read-only.
+        pieces: what the passage now says: kept pieces (sorted, disjoint) and written ones; None: all of the source.
+        rank: its place in the retriever's list, counted from 0; a context fills it in.
+
+    Raises:
+        InvalidInputError: a field of the wrong type, an infinite score, or pieces that do not fit the source.
+    """
+
+    source: str
+    id: str | None = None
+    score: float | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    pieces: tuple[Piece, ...] = None  # type: ignore[assignment]  # filled in: all of `source`
+    rank: int | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.source, str):
+            raise InvalidInputError(f"a passage's text must be a str, but got {type(self.source).__name__}")
+        if self.id is not None and not isinstance(self.id, str):
+            raise InvalidInputError(f"a passage's id must be a str or None, but got {self.id!r:.80}: pass str(id)")
+        if self.rank is not None and (type(self.rank) is not int or self.rank < 0):
+            raise InvalidInputError(f"a passage's rank must be an int from 0 or None, but got {self.rank!r:.80}")
+        if not isinstance(self.metadata, Frozen):
+            object.__setattr__(self, "metadata", Frozen(self.metadata, "a passage's metadata"))
+        object.__setattr__(self, "score", _score(self.score))
+        if self.pieces is None:
+            object.__setattr__(self, "pieces", (Kept(Span(0, len(self.source))),) if self.source else ())
+        else:
+            object.__setattr__(self, "pieces", _checked(self.pieces, len(self.source)))
+
+    @classmethod
+    def of(cls, value: Passage | str) -> Passage:
+        """A passage from a passage or plain text.
+
+        Raises:
+            InvalidInputError: for anything else.
+        """
+        if isinstance(value, Passage):
+            return value
+        if isinstance(value, str):
+            return cls(value)
+        raise InvalidInputError(
+            f"a passage must be a str or a ctxshaper.Passage, but got {type(value).__name__}; "
+            "for Documents or Nodes use ctxshaper.connectors"
+        )
+
+    @cached_property
+    def text(self) -> str:
+        """What the passage now says: its pieces, joined by `…` where text of the source is missing."""
+        return self.joined(ELLIPSIS)
+
+    @cached_property
+    def spans(self) -> tuple[Span, ...]:
+        """What is kept of the source or supports what was written, sorted and disjoint."""
+        return merge_spans(s for piece in self.pieces for s in _spans_of(piece))
+
+    @property
+    def generated(self) -> bool:
+        """Whether any piece was written by a language model."""
+        return any(isinstance(piece, Written) for piece in self.pieces)
+
+    @property
+    def title(self) -> str:
+        """The heading of the passage, from its metadata; empty if it has none."""
+        title = self.metadata.get("title")
+        return title.strip() if isinstance(title, str) else ""
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing of the source was dropped or rewritten."""
+        return not self.generated and sum(map(len, self.spans)) == len(self.source)
+
+    def keep(self, spans: Iterable[Span], written: Iterable[int] = ()) -> Passage:
+        """The same passage with less: of what it still says, only these ranges and these written pieces.
+
+        Args:
+            spans: ranges of the source, in any order; what an earlier stage dropped of them stays dropped.
+            written: places in `pieces` of the written pieces that stay.
+
+        Raises:
+            InvalidInputError: a range outside of the source.
+        """
+        wanted = merge_spans(spans)
+        if wanted and wanted[-1].end > len(self.source):
+            raise InvalidInputError(f"{wanted[-1]} lies outside of a source of {len(self.source)} characters")
+        held = merge_spans(piece.span for piece in self.pieces if isinstance(piece, Kept))
+        stays = set(written)
+        if not stays:
+            return replace(self, pieces=tuple(map(Kept, intersect(held, wanted))))
+        pieces: list[Piece] = []
+        for place, piece in enumerate(self.pieces):
+            if isinstance(piece, Kept):
+                pieces += map(Kept, intersect((piece.span,), wanted))
+            elif place in stays:
+                pieces.append(piece)
+        return replace(self, pieces=tuple(pieces))
+
+    def rewrite(self, pieces: Iterable[Piece]) -> Passage:
+        """The same passage saying what these pieces say, each written one with its own support.
+
+        Raises:
+            InvalidInputError: pieces that do not fit the source.
+        """
+        return replace(self, pieces=tuple(pieces))
+
+    def joined(self, ellipsis: str) -> str:
+        """The text with this mark where text of the source is missing between two pieces."""
+        return "".join(placed.gap + placed.text for placed in self.placed(ellipsis))
+
+    def placed(self, ellipsis: str = ELLIPSIS) -> list[Placed]:
+        """Where each piece stands in the joined text; white space beside text that is missing does not show."""
+        result: list[Placed] = []
+        position, before = 0, ""
+        last = len(self.pieces) - 1
+        for place, piece in enumerate(self.pieces):
+            gap = ""
+            if isinstance(piece, Written):
+                text, spans = piece.text, piece.support
+                if place:
+                    gap = _between(before)
+            else:
+                previous = self.pieces[place - 1] if place else None
+                following = self.pieces[place + 1] if place < last else None
+                span = self._shown(piece.span, previous, following)
+                text, spans = self.source[span.start : span.end], (span,)
+                if isinstance(previous, Kept):
+                    gap = "" if previous.span.end == piece.span.start else ellipsis
+                elif previous is not None:
+                    gap = _between(before)
+            position += len(gap)
+            result.append(Placed(gap, position, text, spans, isinstance(piece, Written)))
+            position += len(text)
+            before = text or before
+        return result
+
+    def _shown(self, span: Span, previous: Piece | None, following: Piece | None) -> Span:
+        """What shows of a kept range: all but the white space beside something else than its own neighbour."""
+        start, end = span.start, span.end
+        if previous is not None and not (isinstance(previous, Kept) and previous.span.end == start):
+            while start < end and self.source[start].isspace():
+                start += 1
+        if following is not None and not (isinstance(following, Kept) and following.span.start == end):
+            while start < end and self.source[end - 1].isspace():
+                end -= 1
+        return Span(start, end)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data for JSON; values of the metadata that JSON cannot hold become strings."""
+        return {
+            "source": self.source,
+            "id": self.id,
+            "score": self.score,
+            "metadata": json_safe(self.metadata),
+            "rank": self.rank,
+            "pieces": [
+                {"start": piece.span.start, "end": piece.span.end}
+                if isinstance(piece, Kept)
+                else {"text": piece.text, "support": [[s.start, s.end] for s in piece.support]}
+                for piece in self.pieces
+            ],
+            "text": self.text,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Passage:
+        """The passage that `to_dict` described.
+
+        Raises:
+            InvalidInputError: fields that are missing, unknown or of another kind, or a text that its pieces do not
+                make.
+        """
+        if not isinstance(data, Mapping) or not {"source", "pieces"} <= set(data):
+            raise InvalidInputError(f"a passage needs source and pieces, but got {_names(data)}")
+        known = {"source", "id", "score", "metadata", "rank", "pieces", "text"}
+        if unknown := set(data) - known:
+            raise InvalidInputError(f"a passage has the fields {', '.join(sorted(known))}, but got {_names(unknown)}")
+        given = {k: v for k, v in data.items() if k not in ("pieces", "text")}
+        if not isinstance(data["pieces"], Sequence) or isinstance(data["pieces"], str):
+            raise InvalidInputError(f"pieces must be a list, but got {type(data['pieces']).__name__}")
+        passage = cls(**given, pieces=tuple(map(_piece, data["pieces"])))
+        if "text" in data and data["text"] != passage.text:
+            raise InvalidInputError(
+                f"the text {data['text']!r:.60} is not what the passage's pieces say: {passage.text!r:.60}; leave the "
+                "text out, or correct the pieces"
+            )
+        return passage
+
+
+def _names(data: Any) -> str:
+    return ", ".join(sorted(map(repr, data))[:10]) if isinstance(data, (Mapping, set)) else type(data).__name__
+
+
+def _spans_of(piece: Piece) -> tuple[Span, ...]:
+    return (piece.span,) if isinstance(piece, Kept) else piece.support
+
+
+def _between(before: str) -> str:
+    """What stands between a piece that was written, or that follows one, and the text before it."""
+    return "" if not before or before[-1] in _STOPS_WITHOUT_SPACE or before.endswith("\n") else " "
+
+
+def _score(score: Any) -> float | None:
+    if score is None:
+        return None
+    if isinstance(score, bool) or not isinstance(score, Real):
+        raise InvalidInputError(f"a passage's score must be a number or None, but got {score!r:.80}")
+    number = float(score)
+    if math.isinf(number):
+        raise InvalidInputError("a passage's score must be finite, but got an infinite one; pass None for no score")
+    return None if math.isnan(number) else number
+
+
+def _checked(pieces: Any, length: int) -> tuple[Piece, ...]:
+    """Pieces of a source of so many characters, kept ones sorted and disjoint."""
+    result = tuple(pieces)
+    reached = 0
+    for piece in result:
+        if isinstance(piece, Kept):
+            if piece.span.start < reached:
+                raise InvalidInputError(
+                    f"kept pieces must be sorted and must not overlap, but {piece.span} begins before {reached}"
+                )
+            reached = piece.span.end
+        elif not isinstance(piece, Written):
+            raise InvalidInputError(f"pieces must be Kept or Written, but got {type(piece).__name__}")
+        spans = _spans_of(piece)
+        if spans and spans[-1].end > length:
+            raise InvalidInputError(f"{spans[-1]} lies outside of a source of {length} characters")
+    return result
+
+
+def _piece(data: Any) -> Piece:
+    if isinstance(data, Mapping) and set(data) == {"start", "end"}:
+        return Kept(Span(data["start"], data["end"]))
+    if isinstance(data, Mapping) and set(data) == {"text", "support"}:
+        try:
+            return Written(data["text"], tuple(Span(start, end) for start, end in data["support"]))
+        except (TypeError, ValueError) as error:
+            raise InvalidInputError(f"support is a list of [start, end], but got {data['support']!r:.80}") from error
+    raise InvalidInputError(f"a piece is {{start, end}} or {{text, support}}, but got {_names(data)}")

@@ -1,0 +1,66 @@
+"""EvidenceFilter: keeps the text that a reader's relevance heads attend to. This project's own method."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from math import exp
+
+from ctxshaper.data import Context
+from ctxshaper.errors import InvalidInputError
+from ctxshaper.stages.base import ScoringStage
+from ctxshaper.stages.run import Log, Run
+from ctxshaper.stages.selection import Unit
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvidenceFilter(ScoringStage):
+    """Keeps the units of text that are most likely evidence for an answer, within the budget.
+
+    A unit's score is the logarithm of the attention that its tokens receive from the question's tokens at the reader's
+    relevance heads (mean per token: no length bias), plus the same of its whole passage; where asked for, plus
+    similarity by embedding and BM25 with the passage's title in front. Then passages lend to each other: a likely unit
+    that names another passage's title makes that passage more likely, and a unit that names a likely passage is more
+    likely itself (a step that multi-hop questions take; the hyperlink hops of arXiv 1911.10470, without a trained
+    retriever). Passages are read independently and remembered (Block-Attention, arXiv 2409.15355, untuned), so the
+    scores do not depend on their order; which heads count is the head profile's matter (QRHead, arXiv 2506.09944).
+    With `embedding`, the score is mixed with a simpler one, by which a passage that resembles the question holds the
+    evidence: a product of signals is sure of itself where they err together, a mixture is not. The order of passages
+    and units is kept.
+
+    With an adaptive budget, units are kept until they hold `confidence` of the probability of being evidence.
+
+    Attributes:
+        embedding: whether similarity by embedding counts too.
+        bm25: whether BM25 counts too.
+        second_hop: whether the best units join the query for a second look over the same memories.
+        confidence: the share of the probability that an adaptive budget keeps, in (0, 1].
+    """
+
+    embedding: bool = False
+    bm25: bool = False
+    second_hop: bool = False
+    confidence: float = 0.9
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.confidence <= 1:
+            raise InvalidInputError(f"confidence must lie above 0 and at most 1, but got {self.confidence}")
+
+    def score(self, context: Context, units: Sequence[Unit], run: Run) -> Sequence[float]:
+        """Log-odds of being evidence, up to a constant."""
+        from ctxshaper.stages.evidence_filter.scores import Evidence
+
+        evidence = Evidence(context, units, run, embedding=self.embedding, bm25=self.bm25)
+        scores: list[float] = evidence.scores(second_hop=self.second_hop).tolist()
+        return scores
+
+    def likely(self, units: Sequence[Unit], scores: Sequence[float], log: Log) -> Sequence[int]:  # noqa: ARG002
+        """The best units that hold `confidence` of the probability."""
+        ranked = sorted(range(len(scores)), key=lambda place: -scores[place])
+        odds = [exp(scores[place] - scores[ranked[0]]) for place in ranked]
+        reached = list(accumulate(odds))
+        enough = next((n for n, held in enumerate(reached, 1) if held >= self.confidence * reached[-1]), len(ranked))
+        log.notes["confidence"] = reached[enough - 1] / reached[-1]
+        return ranked[:enough]

@@ -1,0 +1,5 @@
+"""System 2 Attention: a language model rewrites its own context before it answers."""
+
+from ctxshaper.stages.s2a.stage import S2A, ShapedQuery
+
+__all__ = ["S2A", "ShapedQuery"]

@@ -1,0 +1,166 @@
+"""A GGUF model's copy in the cache: checked, repaired, and done without where there is no cache."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+
+from ctxshaper.models.finding import EMBEDDED_LM, EMBEDDED_LM_SHA256, ModelSource, resolve_lm
+from ctxshaper.models.hashing import file_hash
+from ctxshaper.models.loading import load_lm, load_tokenizer
+from ctxshaper.models.unpacking import intact, kept, unpacked
+from tests.models.tiny_gguf import write
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def source(tmp_path):
+    return resolve_lm(write(tmp_path / "tiny.gguf"))
+
+
+@pytest.fixture
+def copy(source, tmp_path):
+    """A good copy in a cache of the test's own."""
+    folder = tmp_path / "cache" / "tiny"
+    assert Path(kept(source, folder).location) == folder
+    return folder
+
+
+def cut(folder):
+    with (folder / "model.safetensors").open("r+b") as file:
+        file.truncate(10_000)
+
+
+def flip(folder):
+    with (folder / "model.safetensors").open("r+b") as file:
+        file.seek(-100, os.SEEK_END)
+        byte = file.read(1)[0]
+        file.seek(-100, os.SEEK_END)
+        file.write(bytes([byte ^ 1]))
+
+
+def test_the_embedded_model_is_loaded_from_its_copy():
+    source = unpacked(resolve_lm())
+    assert source.gguf_file is None
+    assert source.name == EMBEDDED_LM
+    assert intact(Path(source.location), EMBEDDED_LM_SHA256)
+
+
+def test_a_copy_is_the_model_and_is_used_as_it_is(source, copy):
+    before = (copy / "model.safetensors").stat().st_mtime_ns
+    again = kept(source, copy)
+    assert (Path(again.location), again.gguf_file) == (copy, None)
+    assert (copy / "model.safetensors").stat().st_mtime_ns == before
+    one, other = (load_lm(s, dtype=torch.float16, head=True) for s in (source, again))
+    for (name, a), (same, b) in zip(one.named_parameters(), other.named_parameters(), strict=True):
+        assert name == same
+        assert torch.equal(a, b)
+    encoded = [load_tokenizer(s).encode("abc é") for s in (source, again)]
+    assert encoded[0] == encoded[1]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        cut,
+        flip,
+        lambda folder: (folder / "tokenizer.json").unlink(),
+        lambda folder: (folder / "manifest.json").unlink(),
+        lambda folder: (folder / "manifest.json").write_text("[]"),
+        lambda folder: (folder / "manifest.json").write_text('{"of": "another", "sha256": {}}'),
+        lambda folder: (folder / "config.json").write_text("{}"),
+    ],
+)
+def test_a_damaged_copy_is_noticed_and_made_anew(source, copy, damage):
+    good = (copy / "model.safetensors").read_bytes()
+    damage(copy)
+    assert not intact(copy, file_hash(source.files()[0]))
+    assert Path(kept(source, copy).location) == copy
+    assert intact(copy, file_hash(source.files()[0]))
+    assert (copy / "model.safetensors").read_bytes() == good
+    assert list(copy.parent.iterdir()) == [copy]
+
+
+def test_without_a_cache_the_gguf_file_itself_is_loaded(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.warns(UserWarning, match="unpacked at every start"):
+        assert unpacked(resolve_lm()).gguf_file
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # said once
+        assert unpacked(resolve_lm()).gguf_file
+
+
+def test_without_a_home_the_gguf_file_itself_is_loaded(monkeypatch):
+    def homeless(cls):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", classmethod(homeless))
+    with pytest.warns(UserWarning, match="no home"):
+        assert unpacked(resolve_lm()).gguf_file
+
+
+PROGRAM = """
+import os, resource, sys, warnings
+from pathlib import Path
+from ctxshaper.models.finding import resolve_lm
+from ctxshaper.models.guard import loading
+from ctxshaper.models.unpacking import kept
+mode, gguf, folder = sys.argv[1:]
+source = resolve_lm(gguf)
+with loading(source):
+    pass
+if mode == "full":  # no file may grow beyond 20 kB: what a full disk is to a program
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+else:  # a user of the system who may not read this cache
+    os.seteuid(65534)
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    found = kept(source, Path(folder))
+print(found.gguf_file, ["unpacked at every start" in str(w.message) for w in caught if w.category is UserWarning])
+"""
+
+
+def run(mode, source, folder):
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM, mode, f"{source.location}/{source.gguf_file}", str(folder)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_a_full_disk_costs_the_copy_and_not_the_model(source, tmp_path):
+    pytest.importorskip("resource")
+    ran = run("full", source, tmp_path / "cache" / "tiny")
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.strip() == "tiny.gguf [True]"
+    assert not list((tmp_path / "cache").iterdir())
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can become another user")
+def test_a_cache_of_another_user_is_left_alone():
+    tmp_path = Path(tempfile.mkdtemp())  # pytest's own folders are closed to other users
+    tmp_path.chmod(0o755)
+    source = resolve_lm(write(tmp_path / "tiny.gguf"))
+    copy = tmp_path / "cache" / "tiny"
+    kept(source, copy)
+    copy.parent.chmod(0o700)
+    ran = run("other", source, copy)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.strip() == "tiny.gguf [True]"
+    assert intact(copy, file_hash(source.files()[0]))
+    shutil.rmtree(tmp_path)
+
+
+def test_other_models_stay_where_they_are(tmp_path):
+    source = ModelSource(EMBEDDED_LM, str(tmp_path))
+    assert unpacked(source) is source
