@@ -67,7 +67,7 @@ def test_shards_merge_to_the_whole(tiny_model, profile, shards):
     parts = [PASSAGES[n::shards] for n in range(shards)]
     owners = [readers[n % len(readers)] for n in range(shards)]
     partials = [owner.partial(rows, part) for owner, part in zip(owners, parts, strict=True)]
-    merged = merge(rows, pickle.loads(pickle.dumps(partials)))  # noqa: S301  # our own
+    merged = merge(rows, pickle.loads(pickle.dumps(partials)))  # our own
     for n, (owner, part) in enumerate(zip(owners, parts, strict=True)):
         for got, wanted in zip(owner.read_rows(rows, part, merged).passages, whole.passages[n::shards], strict=True):
             np.testing.assert_allclose(got.scores, wanted.scores, rtol=1e-4, atol=1e-8)

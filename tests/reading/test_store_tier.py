@@ -7,10 +7,11 @@ import textwrap
 import numpy as np
 import pytest
 
-from ctxshaper import HeadProfile
+from ctxshaper import HeadProfile, Passage
 from ctxshaper.reading.keys import PassageKeys
 from ctxshaper.reading.profile import Head
 from ctxshaper.reading.store import KeyStore
+from ctxshaper.reading.token_store import Encoded
 from tests.reading.test_reader import QUERY, TEXTS, tiny_reader
 
 pytest.importorskip("lmdb", reason="lmdb is not installed: pip install 'ctxshaper[store]'")
@@ -73,7 +74,7 @@ def test_entries_that_do_not_fit_are_read_anew(tiny_model, tmp_path):
     wanted = tiny_reader(folder).read(QUERY, TEXTS)
     reader = tiny_reader(folder, store=tmp_path)
     shelf = reader._model.shelf
-    tokens = [reader.layout.passage(p) for p in map(_passage, TEXTS)]
+    tokens = [reader.layout.passage(p) for p in map(Passage, TEXTS)]
     good = PassageKeys.from_bytes(_bytes(shelf, folder, tokens[0]))
     short = PassageKeys(good.keys[:, :-1], good.scales[:, :-1]).to_bytes()
     items = {tokens[0].keys[0]: short, tokens[1].keys[0]: b"PK", tokens[2].keys[0]: b""}
@@ -81,12 +82,6 @@ def test_entries_that_do_not_fit_are_read_anew(tiny_model, tmp_path):
     got = reader.read(QUERY, TEXTS)
     assert (got.notes["from_store"], got.notes["cache_misses"]) == (0, 3)
     np.testing.assert_allclose(scores(got), scores(wanted), rtol=1e-4)
-
-
-def _passage(text):
-    from ctxshaper import Passage
-
-    return Passage(text)
 
 
 def _bytes(shelf, folder, tokens):
@@ -99,7 +94,7 @@ def test_a_reader_with_a_store_pickles(tiny_model, tmp_path):
 
     reader = tiny_reader(tiny_model("llama"), store=tmp_path)
     reader.remember(TEXTS)
-    other = pickle.loads(pickle.dumps(reader))  # noqa: S301  # our own
+    other = pickle.loads(pickle.dumps(reader))  # our own
     assert other.read(QUERY, TEXTS).notes["from_store"] == 3
 
 
@@ -108,3 +103,47 @@ def test_a_corpus_of_any_size_is_remembered_in_groups(tiny_model, tmp_path):
     texts = [f"Passage number {n} about thing {n}." for n in range(40)]
     reader.remember(iter(texts))
     assert reader.read(QUERY, texts[:5]).notes["cache_misses"] == 0
+
+
+def test_a_stored_passage_is_not_tokenised_again(tiny_model, tmp_path):
+    folder = tiny_model("llama")
+    passages = [
+        Passage(text, metadata={"title": f"Title {n}"}) for n, text in enumerate([*TEXTS, "🦊 e\u0301 \ud800 x", ""])
+    ]
+    wanted = tiny_reader(folder, store=tmp_path).read(QUERY, passages)
+    later, texts = tiny_reader(folder, store=tmp_path), []
+    layout = later.layout
+
+    class Watched:
+        def __getattr__(self, name):
+            return getattr(later.encoder, name)
+
+        def data(self, text):
+            texts.append(text)
+            return later.encoder.data(text)
+
+    layout._passages._encoder = Watched()
+    got = later.read(QUERY, passages)
+    assert texts == []
+    for one, other in zip(got.passages, wanted.passages, strict=True):
+        assert np.array_equal(one.offsets, other.offsets)
+        assert np.array_equal(one.scores, other.scores)
+
+
+@pytest.mark.parametrize(
+    "offsets", [[], [(0, 1), (1, 2)], [(0, 3), (0, 3), (0, 3)], [(5, 9), (90_000, 90_001)], [(0, 70_000)]]
+)
+@pytest.mark.parametrize("largest", [10, 70_000, 200_000])
+def test_tokens_come_back_from_bytes(offsets, largest):
+    ids = np.arange(len(offsets), dtype=np.int32) + largest
+    table = np.array(offsets, dtype=np.int64).reshape(-1, 2)
+    one = Encoded(np.array([3, 4], dtype=np.int32), ids, table)
+    data = one.to_bytes()
+    back = Encoded.from_bytes(data, 100_000)
+    for name in ("heading", "ids", "offsets"):
+        assert np.array_equal(getattr(one, name), getattr(back, name))
+    assert Encoded.from_bytes(data[:-1], 100_000) is None
+    assert Encoded.from_bytes(b"\x09" + data[1:], 100_000) is None
+    assert Encoded.from_bytes(b"", 100_000) is None
+    if offsets:
+        assert Encoded.from_bytes(data, table.max() - 1) is None  # of another text
