@@ -89,7 +89,7 @@ def gem_key_scores(
             products = keys[slot, places].float() @ row
             raw[block.tokens] += products if scales is None else products * scales[slot, places].float()
     # Two zeros between passages are what lies outside of a passage for its neighbours.
-    owner = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
+    owner = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths, dtype=torch.long))
     at = (torch.arange(ranges.tokens) + 2 * owner).to(keys.device)
     spread = torch.zeros(ranges.tokens + 2 * len(lengths), device=keys.device)
     spread[at] = raw

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ctxshaper.data import Passage
 from ctxshaper.errors import InvalidInputError
 from ctxshaper.reading.keys import QueryRows
-from ctxshaper.reading.layout import Question
-from ctxshaper.reading.passage_tokens import Tokens
+from ctxshaper.reading.layout import Prepared, Question
+from ctxshaper.reading.prefill import Wanted
 from ctxshaper.reading.reader_model import ReaderModel
-from ctxshaper.reading.reading import PassageReading, Reading
-from ctxshaper.reading.scoring import Partial, by_rarity, evidence_scores, placed
+from ctxshaper.reading.reading import PassageReading, PassageReadings, Reading
+from ctxshaper.reading.scoring import Partial, Scores, by_rarity, evidence_scores, placed
 from ctxshaper.reading.shelf import Taken
 
 SET = "evidence"
@@ -27,14 +27,13 @@ def read_evidence(
     started, layout = time.perf_counter(), model.layout
     # A query that cannot be asked is refused before anything is read.
     questions = [layout.question(query, hint) for query, _ in requests]
-    tokens = [_tokens(model, passages) for _, passages in requests]
-    wanted = layout.wanted(tokens)
+    prepared = [layout.prepare(passages) for _, passages in requests]
     rows = model.questions(SET).rows(questions, _without(model))
-    with model.shelf_for(SET).take(wanted) as taken:
+    with model.shelf_for(SET).take(*_together(prepared)) as taken:
         readings = []
-        for (query, _), question, own, some in zip(requests, questions, rows, tokens, strict=True):
+        for (query, _), question, own, some in zip(requests, questions, rows, prepared, strict=True):
             if model.profile.rows == "rare":
-                own = by_rarity(own, _asked(question), [ids for one in some for ids in one.ids])
+                own = by_rarity(own, [question.ids[row] for row in question.rows], list(some.wanted.values()))
             readings.append(_reading(model, query, own, some, taken, started))
     return readings
 
@@ -51,8 +50,8 @@ def query_rows(model: ReaderModel, query: str, hint: str) -> QueryRows:
 
 def partial_evidence(model: ReaderModel, rows: QueryRows, passages: Sequence[Passage | str]) -> Partial:
     """See `Reader.partial`."""
-    wanted = model.layout.wanted([_tokens(model, passages)])
-    with model.shelf_for(SET).take(wanted) as taken:
+    prepared = model.layout.prepare(passages)
+    with model.shelf_for(SET).take(prepared.wanted, prepared.lengths) as taken:
         own = placed(rows, model.heads(SET).slots, taken.slots)
         return Partial(own.lse(taken.held.arena, taken.held.ranges).cpu().numpy())
 
@@ -61,35 +60,39 @@ def read_evidence_rows(
     model: ReaderModel, rows: QueryRows, passages: Sequence[Passage | str], whole: Partial | None
 ) -> Reading:
     """See `Reader.read_rows`."""
-    started, tokens = time.perf_counter(), _tokens(model, passages)
-    with model.shelf_for(SET).take(model.layout.wanted([tokens])) as taken:
-        return _reading(model, "", rows, tokens, taken, started, whole)
+    started, prepared = time.perf_counter(), model.layout.prepare(passages)
+    with model.shelf_for(SET).take(prepared.wanted, prepared.lengths) as taken:
+        return _reading(model, "", rows, prepared, taken, started, whole)
 
 
-def _tokens(model: ReaderModel, passages: Sequence[Passage | str]) -> list[Tokens]:
-    return model.layout.passages(list(map(Passage.of, passages)))
+def _together(prepared: Sequence[Prepared]) -> tuple[Wanted, Mapping[bytes, int]]:
+    if len(prepared) == 1:
+        return prepared[0].wanted, prepared[0].lengths
+    wanted = {key: ids for one in prepared for key, ids in one.wanted.items()}
+    return wanted, {key: len(wanted[key]) for key in sorted(wanted)}
 
 
 def _without(model: ReaderModel) -> Question | None:
     return model.layout.question(_NOTHING) if model.profile.contrast else None
 
 
-def _asked(question: Question) -> list[int]:
-    return [question.ids[row] for row in question.rows]
-
-
 def _reading(
     model: ReaderModel,
     query: str,
     rows: QueryRows,
-    tokens: Sequence[Tokens],
+    prepared: Prepared,
     taken: Taken,
     started: float,
     whole: Partial | None = None,
 ) -> Reading:
-    found = evidence_scores(rows, model.heads(SET).slots, taken, [key for one in tokens for key in one.keys], whole)
-    read = tuple(PassageReading(one.offsets, model.layout.joined(one, found)) for one in tokens)
-    return Reading(query, read, notes_of(taken, started, model, SET))
+    found = evidence_scores(rows, model.heads(SET).slots, taken, prepared.lengths, whole)
+    return Reading(query, readings_of(model, prepared, found), notes_of(taken, started, model, SET))
+
+
+def readings_of(model: ReaderModel, prepared: Prepared, found: Scores) -> PassageReadings:
+    """One reading per passage, made when it is looked at."""
+    tokens, joined = prepared.tokens, model.layout.joined
+    return PassageReadings(len(tokens), lambda i: PassageReading(tokens[i].offsets, joined(tokens[i], found)))
 
 
 def notes_of(taken: Taken, started: float, model: ReaderModel, name: str) -> dict[str, object]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ctxshaper.data import Passage
 from ctxshaper.reading.attention import ReadPrompt
-from ctxshaper.reading.evidence import notes_of
+from ctxshaper.reading.evidence import notes_of, readings_of
 from ctxshaper.reading.reader_model import ReaderModel
 from ctxshaper.reading.reading import PassageReading, Reading
 from ctxshaper.reading.scoring import checked, gem_token_scores
@@ -27,13 +27,11 @@ def read_gem_alone(model: ReaderModel, query: str, passages: Sequence[Passage | 
     # The rule looks from the prompt's last token.
     last = len(question.ids) - 1
     question = replace(question, rows=(last,), counts=np.ones(1), key=question.key + b"last")
-    tokens = layout.passages(list(map(Passage.of, passages)))
-    wanted = layout.wanted([tokens])
+    prepared = layout.prepare(passages)
     rows = model.questions(SET).rows([question])[0]
-    with model.shelf_for(SET).take(wanted) as taken:
+    with model.shelf_for(SET).take(prepared.wanted, prepared.lengths) as taken:
         found = gem_token_scores(rows, model.heads(SET).slots, taken)
-        read = tuple(PassageReading(one.offsets, layout.joined(one, found)) for one in tokens)
-        return Reading(query, read, notes_of(taken, started, model, SET))
+        return Reading(query, readings_of(model, prepared, found), notes_of(taken, started, model, SET))
 
 
 def read_gem_prompt(model: ReaderModel, query: str, passages: Sequence[Passage | str], *, calibrated: bool) -> Reading:

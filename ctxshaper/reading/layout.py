@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from ctxshaper.data import Passage
 from ctxshaper.errors import InvalidInputError, ModelError
+from ctxshaper.reading.locks import ForkSafeLock
 from ctxshaper.reading.passage_tokens import Ids, PassageTokens, Tokens
 from ctxshaper.reading.profile import HeadProfile
 from ctxshaper.reading.row_weights import content
@@ -22,6 +24,8 @@ from ctxshaper.text.tokenization import Encoder
 _END = 2048
 # Positions that are left to the query where the model sees few. Set by hand: HotpotQA's longest question has 60 tokens.
 _QUERY_ROOM = 256
+# Requests that are kept as they were prepared: a user's next question is mostly about the same passages.
+_PREPARED = 8
 # Fewest tokens of a window: with less, a passage would be read in more windows than it has sentences.
 _LEAST_ROOM = 32
 
@@ -41,6 +45,24 @@ class Question:
     rows: tuple[int, ...]
     counts: NDArray[np.float64]
     key: bytes
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """The passages of one request as tokens.
+
+    Attributes:
+        passages: as they were given.
+        tokens: one entry per passage.
+        wanted: tokens of all windows by content key, each content once; windows without text are left out.
+        lengths: how many tokens each has, by content key, sorted: the order of passages changes neither tables nor
+            results.
+    """
+
+    passages: tuple[Passage | str, ...]
+    tokens: Sequence[Tokens]
+    wanted: Mapping[bytes, Ids]
+    lengths: Mapping[bytes, int]
 
 
 class Layout:
@@ -91,6 +113,8 @@ class Layout:
                 "prefix"
             )
         self.fingerprint = repr((*fingerprint, self.end, self.prefix)).encode()
+        self._prepared: OrderedDict[tuple[int, ...], Prepared] = OrderedDict()
+        self._lock = ForkSafeLock()
         self._passages = PassageTokens(encoder, self._room, self.fingerprint, max_tokens, store)
 
     def query(self, query: str, hint: str = "") -> tuple[list[int], list[int]]:
@@ -168,23 +192,34 @@ class Layout:
         """Bytes of the texts and tokens that are kept for the next request."""
         return self._passages.kept_bytes
 
-    def wanted(self, requests: Sequence[Sequence[Tokens]]) -> dict[bytes, Ids]:
-        """Tokens of all windows by content key, each content once; windows without text are left out.
+    def prepare(self, passages: Sequence[Passage | str]) -> Prepared:
+        """A request's passages as tokens; the same objects as lately are not looked at again.
 
         Raises:
-            InvalidInputError: a request with more tokens than `max_tokens`.
+            InvalidInputError: something that is no passage, far too long a one, or more tokens than `max_tokens`.
         """
-        together: dict[bytes, Ids] = {}
-        for tokens in requests:
-            own = {k: ids for one in tokens for k, ids in zip(one.keys, one.ids, strict=True) if len(ids) > one.heading}
-            total = sum(map(len, own.values()))
-            if total > self.max_tokens:
-                raise InvalidInputError(
-                    f"the passages have {total:,} tokens together; this reader takes at most {self.max_tokens:,} in "
-                    "one request: pass fewer passages, or raise max_tokens"
-                )
-            together |= own
-        return together
+        # By identity: passages do not change, and the entry keeps them alive, so that no other takes over their ids.
+        name = tuple(map(id, passages))
+        with self._lock:
+            known = self._prepared.get(name)
+            if known is not None:
+                self._prepared.move_to_end(name)
+                return known
+        tokens = self._passages.passages(list(map(Passage.of, passages)))
+        wanted = {k: ids for one in tokens for k, ids in zip(one.keys, one.ids, strict=True) if len(ids) > one.heading}
+        lengths = {key: len(wanted[key]) for key in sorted(wanted)}
+        total = sum(lengths.values())
+        if total > self.max_tokens:
+            raise InvalidInputError(
+                f"the passages have {total:,} tokens together; this reader takes at most {self.max_tokens:,} in one "
+                "request: pass fewer passages, or raise max_tokens"
+            )
+        made = Prepared(tuple(passages), tokens, wanted, lengths)
+        with self._lock:
+            self._prepared[name] = made
+            while len(self._prepared) > _PREPARED:
+                self._prepared.popitem(last=False)
+        return made
 
     def joined(self, tokens: Tokens, found: Mapping[bytes, NDArray[np.float32]]) -> NDArray[np.float32]:
         """[n] scores of a passage's tokens from those of its windows: the mean where windows overlap."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ctxshaper.data import deadline
 from ctxshaper.kernels import GraphedCall
+from ctxshaper.kernels.dispatch import half_precision_reason, head_dim_reason, use_triton
 from ctxshaper.models.decoder import Decoder
 from ctxshaper.reading.attention import Prefix, ReadQueries
 from ctxshaper.reading.head_sets import HeadSet
@@ -63,6 +64,10 @@ class QueryPasses:
         self._seen: Counter[tuple[int, int]] = Counter()
         self._graphs: OrderedDict[tuple[int, int], GraphedCall[_Outputs]] = OrderedDict()
         self._lock = ForkSafeLock()
+        keys = prefix[0][0]
+        # What the reference does (it looks at lengths on the host) cannot be captured.
+        reason = half_precision_reason(keys) or head_dim_reason(keys.shape[2])
+        self._graphed = use_triton("the graph of a query's pass", "auto", reason, keys)
 
     def read(self, asked: Mapping[bytes, tuple[Sequence[int], Sequence[int]]]) -> dict[bytes, Pass]:
         """The passes of queries, by their keys.
@@ -97,11 +102,14 @@ class QueryPasses:
         starts = np.array([0, *accumulate(map(len, texts))], dtype=np.int32)
         ids = np.concatenate(texts)
         positions = np.concatenate([np.arange(self._end, self._end + len(text)) for text in texts])
-        if self._decoder.device.type == "cuda":
+        if self._graphed:
             with self._lock:  # a graph writes its outputs in place
                 outputs = [output.clone() for output in self._replayed(ids, positions, starts)]
         else:
-            outputs = list(self._forward(*map(torch.from_numpy, (ids[None], positions[None], starts))))
+            inputs = (
+                torch.from_numpy(array).to(self._decoder.device) for array in (ids[None], positions[None], starts)
+            )
+            outputs = list(self._forward(*inputs))
         passes = {}
         for key, start, (_, rows) in zip(asked, starts, asked.values(), strict=False):
             index = torch.tensor(rows, device=outputs[0].device) + int(start)

@@ -159,7 +159,8 @@ class Reader:
             InvalidInputError: a single passage with more tokens than `max_tokens`.
         """
         for group in _groups(self.layout, passages):
-            with self._model.shelf.take(self.layout.wanted([group])):
+            own = {key: ids for one in group for key, ids in zip(one.keys, one.ids, strict=True)}
+            with self._model.shelf.take(own, {key: len(own[key]) for key in sorted(own)}):
                 pass
 
     def read(self, query: str, passages: Sequence[Passage | str], *, hint: str = "") -> Reading:
@@ -259,6 +260,8 @@ def _groups(layout: Layout, passages: Iterable[Passage | str]) -> Iterator[list[
     while some := list(islice(stream, _STREAM)):
         for tokens in layout.passages(some):
             own = sum(map(len, tokens.ids))
+            if not len(tokens.offsets):
+                continue
             if group and size + own > layout.max_tokens:
                 yield group
                 group, size = [], 0

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,6 +72,38 @@ class PassageReading:
         return np.bincount(index[index >= 0], minlength=len(spans)).astype(np.int64)
 
 
+class PassageReadings(Sequence[PassageReading]):
+    """The readings of many passages, each made when it is looked at: of thousands, few may be.
+
+    Args:
+        count: how many there are.
+        make: makes one by its place.
+    """
+
+    def __init__(self, count: int, make: Callable[[int], PassageReading]) -> None:
+        self._count, self._make = count, make
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, at: int) -> PassageReading: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> tuple[PassageReading, ...]: ...
+
+    def __getitem__(self, at: int | slice) -> PassageReading | tuple[PassageReading, ...]:
+        if isinstance(at, slice):
+            return tuple(map(self._make, range(self._count)[at]))
+        return self._make(range(self._count)[at])
+
+    def __iter__(self) -> Iterator[PassageReading]:
+        return map(self._make, range(self._count))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return tuple, (list(self),)
+
+
 @dataclass(frozen=True)
 class Reading:
     """One query over many passages.
@@ -83,7 +115,7 @@ class Reading:
     """
 
     query: str
-    passages: tuple[PassageReading, ...]
+    passages: Sequence[PassageReading]
     notes: Mapping[str, Any]
 
     def passage_scores(self, reduce: Reduce = "mean") -> NDArray[np.float64]:

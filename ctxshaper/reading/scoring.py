@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,11 +18,33 @@ from ctxshaper.reading.keys import QueryRows
 from ctxshaper.reading.row_weights import rarity
 from ctxshaper.reading.shelf import Taken
 
-Scores = dict[bytes, NDArray[np.float32]]
+
+class Scores(Mapping[bytes, NDArray[np.float32]]):
+    """Scores of tokens by content key, cut out when they are asked for.
+
+    Args:
+        numbers: [T] of all tokens.
+        places: by content key, where a passage's are.
+    """
+
+    def __init__(self, numbers: NDArray[np.float32], places: Mapping[bytes, slice]) -> None:
+        self._numbers, self._places = numbers, places
+
+    def __getitem__(self, key: bytes) -> NDArray[np.float32]:
+        return self._numbers[self._places[key]]
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
+_NOTHING = Scores(np.zeros(0, dtype=np.float32), {})
 
 
 def evidence_scores(
-    rows: QueryRows, slots: Sequence[Slot], taken: Taken, names: Sequence[bytes], whole: Partial | None = None
+    rows: QueryRows, slots: Sequence[Slot], taken: Taken, names: Iterable[bytes], whole: Partial | None = None
 ) -> Scores:
     """The attention that each token of passages gets from a query's rows, by content key.
 
@@ -30,34 +52,32 @@ def evidence_scores(
         rows: the query's; slots counted within `slots`.
         slots: of the rows' head set.
         taken: keys, these passages' among them.
-        names: the passages that share the softmax.
+        names: the content keys that share the softmax.
         whole: of which these passages are a part; None: they are the whole.
 
     Raises:
         ModelError: scores that are not numbers.
     """
     held = taken.held
-    names = [name for name in names if name in held.slices]
-    if not names:
-        return {}
-    ranges, slices = held.part(names)
+    ranges, places = held.part(names)
+    if not places:
+        return _NOTHING
     own = placed(rows, slots, taken.slots)
     if whole is None:
         mass, _ = own.scores(held.arena, ranges)
     else:
         mass = own.mass(held.arena, ranges, torch.from_numpy(whole.lse).to(own.rows.device))
-    numbers = checked(mass)
-    return {name: numbers[place] for name, place in slices.items()}
+    return Scores(checked(mass), places)
 
 
 def gem_token_scores(rows: QueryRows, slots: Sequence[Slot], taken: Taken) -> Scores:
     """GemFilter's scores of the passages' tokens, by content key; arguments as in `evidence_scores`."""
     own, held = placed(rows, slots, taken.slots), taken.held
     if not held.slices:
-        return {}
+        return _NOTHING
     lengths = [place.stop - place.start for place in held.slices.values()]
-    scores = checked(gem_key_scores(own.rows[:, -1], sorted(set(own.slots)), *held.arena, held.ranges, lengths))
-    return {name: scores[place] for name, place in held.slices.items()}
+    scores = gem_key_scores(own.rows[:, -1], sorted(set(own.slots)), *held.arena, held.ranges, lengths)
+    return Scores(checked(scores), held.slices)
 
 
 def placed(rows: QueryRows, slots: Sequence[Slot], kept: Sequence[Slot]) -> QueryRows:

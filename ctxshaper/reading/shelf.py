@@ -59,15 +59,18 @@ class KeyShelf:
         self._batcher = RequestBatcher(self._lately, self._read)
 
     @contextmanager
-    def take(self, wanted: Wanted) -> Iterator[Taken]:
-        """Hold the keys of passages, given their tokens by content key; they are let go when the block ends.
+    def take(self, wanted: Wanted, lengths: Mapping[bytes, int]) -> Iterator[Taken]:
+        """Hold the keys of passages until the block ends.
+
+        Args:
+            wanted: tokens by content key.
+            lengths: how many each has; sorted, so that the order of passages changes neither tables nor results.
 
         Raises:
             DeadlineError: the request's time is over.
             ModelError: the model gave keys that are not numbers.
         """
-        # Sorted, so that the order of passages changes neither tables nor results.
-        held = self.memory.hold({key: len(wanted[key]) for key in sorted(wanted)})
+        held = self.memory.hold(lengths)
         try:
             missing = held.missing
             stored = self._stored(missing)
@@ -76,7 +79,7 @@ class KeyShelf:
             absent = {key: wanted[key] for key in missing if key not in stored}
             for key, keys in self._batcher.read(absent).items():
                 held.put(key, keys)
-            yield Taken(held, self.slots, len(wanted) - len(missing), len(stored), len(absent))
+            yield Taken(held, self.slots, len(lengths) - len(missing), len(stored), len(absent))
         finally:
             held.release()
 

@@ -18,31 +18,6 @@ def _logits(q: Tensor, k: Tensor, scale: float, softcap: float | None) -> Tensor
     return s if softcap is None else softcap * torch.tanh(s / softcap)
 
 
-def query_attention(q, k_pages, v_pages, ids, lengths, own_k, own_v, scale, softcap, weights):
-    rows, heads, dim = q.shape
-    kv_heads, slots = k_pages.shape[1:3]
-    q, k_pages, v_pages, own_k, own_v = (x.double() for x in (q, k_pages, v_pages, own_k, own_v))
-    out = torch.zeros(rows, heads, dim, dtype=torch.float64)
-    lse = torch.zeros(rows, heads, dtype=torch.float64)
-    mass = torch.zeros(len(ids) * slots, dtype=torch.float64)
-    places = [p * slots + i for p, n in enumerate(lengths.tolist()) for i in range(n)]
-    for h in range(heads):
-        g = h // (heads // kv_heads)
-        past_k = torch.cat(
-            [k_pages[i, g, :n] for i, n in zip(ids.tolist(), lengths.tolist(), strict=True)] or [own_k[:0, g]]
-        )
-        past_v = torch.cat(
-            [v_pages[i, g, :n] for i, n in zip(ids.tolist(), lengths.tolist(), strict=True)] or [own_v[:0, g]]
-        )
-        for r in range(rows):
-            s = _logits(q[r, h], torch.cat((past_k, own_k[: r + 1, g])), scale, softcap)
-            lse[r, h] = s.logsumexp(0)
-            p = (s - lse[r, h]).exp()
-            out[r, h] = p @ torch.cat((past_v, own_v[: r + 1, g]))
-            mass[places] += p[: len(places)] * weights[r, h].double()
-    return out, lse, mass
-
-
 def passage_attention(q, k, v, cu, prefix_k, prefix_v, scale, softcap):
     heads, tokens, dim = q.shape
     group = heads // k.shape[0]

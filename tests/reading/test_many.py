@@ -78,7 +78,7 @@ def test_a_shard_without_passages_changes_nothing(tiny_model):
     rows = reader.query_rows(QUERY)
     merged = merge(rows, [reader.partial(rows, TEXTS), reader.partial(rows, [])])
     close(reader.read_rows(rows, TEXTS, merged), reader.read(QUERY, TEXTS))
-    assert reader.read_rows(rows, [], merged).passages == ()
+    assert len(reader.read_rows(rows, [], merged).passages) == 0
 
 
 def test_rows_of_another_profile_are_refused(tiny_model):

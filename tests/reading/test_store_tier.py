@@ -85,7 +85,9 @@ def test_entries_that_do_not_fit_are_read_anew(tiny_model, tmp_path):
 
 
 def _bytes(shelf, folder, tokens):
-    with tiny_reader(folder)._model.shelf.take(dict(zip(tokens.keys, tokens.ids, strict=True))) as taken:
+    with tiny_reader(folder)._model.shelf.take(
+        {tokens.keys[0]: tokens.ids[0]}, {tokens.keys[0]: len(tokens.ids[0])}
+    ) as taken:
         return taken.held.passage(tokens.keys[0]).to_bytes()
 
 
