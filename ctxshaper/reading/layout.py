@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -13,8 +14,8 @@ from numpy.typing import NDArray
 from ctxshaper.data import Passage
 from ctxshaper.errors import InvalidInputError, ModelError
 from ctxshaper.reading.locks import ForkSafeLock
-from ctxshaper.reading.memory import content_key
 from ctxshaper.reading.profile import HeadProfile
+from ctxshaper.reading.row_weights import content
 from ctxshaper.text.tokenization import Encoder
 
 # Passages end at this position and the query follows: every passage is equally near to the query, and its memory
@@ -59,6 +60,23 @@ class Tokens:
         return self.offsets.nbytes + sum(ids.nbytes for ids in self.ids)
 
 
+@dataclass(frozen=True, eq=False)
+class Question:
+    """A query as tokens in its frame.
+
+    Attributes:
+        ids: all tokens: the frame, the query, the frame, a hint.
+        rows: which of them count: the query's own, and the last of a hint.
+        counts: [R] how much each of these counts before rarity; they sum to 1.
+        key: what its pass is known by.
+    """
+
+    ids: tuple[int, ...]
+    rows: tuple[int, ...]
+    counts: NDArray[np.float64]
+    key: bytes
+
+
 class Layout:
     """Turns passages and queries into tokens and positions for one model and one head profile. Thread-safe.
 
@@ -67,8 +85,14 @@ class Layout:
         profile: the prompt's texts.
         name: the model's, for errors.
         max_context: how many positions a token can see, or None for any number.
-        fingerprint: what else shapes a memory: weights, layers, type.
+        fingerprint: what else shapes a memory: weights, tokenizer, type.
         max_tokens: the most tokens of passages in one request.
+
+    Attributes:
+        prefix: tokens in front of every passage.
+        end: the position behind a passage's last token, where the query begins.
+        gap: tokens between passages in one prompt.
+        fingerprint: all that shapes a memory beside the passage.
 
     Raises:
         ModelError: a context too short to read anything behind the profile's prefix.
@@ -86,6 +110,7 @@ class Layout:
     ) -> None:
         self.encoder, self.name, self.max_context, self.max_tokens = encoder, name, max_context, max_tokens
         self.prefix = encoder.bos + encoder.markup(profile.prefix)
+        self._rows = profile.rows
         self.gap = encoder.markup("\n\n")
         self._before, self._after = encoder.markup(profile.before_query), encoder.markup(profile.after_query)
         self.end = _END if max_context is None else min(_END, max_context - _QUERY_ROOM)
@@ -97,7 +122,7 @@ class Layout:
                 f"fewer than {_LEAST_ROOM} are left for a passage. Use a model with a longer context, or a shorter "
                 "prefix"
             )
-        self._fingerprint = repr((*fingerprint, self.end, self.prefix)).encode()
+        self.fingerprint = repr((*fingerprint, self.end, self.prefix)).encode()
         self._known: OrderedDict[tuple[str, str], Tokens] = OrderedDict()
         self._bytes = 0
         self._lock = ForkSafeLock()
@@ -128,6 +153,20 @@ class Layout:
             )
         rows = list(range(len(self._before), len(self._before) + len(own)))
         return ids, [*rows, len(ids) - 1] if hint else rows
+
+    def question(self, query: str, hint: str = "") -> Question:
+        """A query in its frame, with how much each of its tokens counts by the profile's `rows`.
+
+        Raises:
+            InvalidInputError: as `query`.
+        """
+        ids, rows = self.query(query, hint)
+        counts = np.ones(len(rows))
+        if self._rows != "all":
+            own = content(query, self.encoder.data(query)[1])
+            counts[: len(own)] = own
+        key = hashlib.blake2b(np.array([len(ids), *ids, *rows], dtype="<i4").tobytes(), digest_size=16).digest()
+        return Question(tuple(ids), tuple(rows), counts / counts.sum(), key)
 
     def prompt(self, query: str, passages: Sequence[Passage]) -> tuple[list[int], list[tuple[int, int]], list[Tokens]]:
         """One causal prompt: its tokens, the range of each passage's own tokens in it, and the passages.
@@ -172,7 +211,7 @@ class Layout:
             windows.append((start, min(len(ids), start + room)))
         front = np.array(heading, dtype=np.int32)
         pieces = tuple(np.concatenate((front, ids[a:b])) for a, b in windows)
-        keys = tuple(content_key(self._fingerprint, piece) for piece in pieces)
+        keys = tuple(content_key(self.fingerprint, piece) for piece in pieces)
         made = Tokens(offsets, tuple(windows), pieces, keys, len(heading))
         with self._lock:
             if name not in self._known:
@@ -182,6 +221,24 @@ class Layout:
                 oldest, tokens = self._known.popitem(last=False)
                 self._bytes -= _bytes_of(oldest, tokens)
         return made
+
+    def wanted(self, requests: Sequence[Sequence[Tokens]]) -> dict[bytes, Ids]:
+        """Tokens of all windows by content key, each content once; windows without text are left out.
+
+        Raises:
+            InvalidInputError: a request with more tokens than `max_tokens`.
+        """
+        together: dict[bytes, Ids] = {}
+        for tokens in requests:
+            own = {k: ids for one in tokens for k, ids in zip(one.keys, one.ids, strict=True) if len(ids) > one.heading}
+            total = sum(map(len, own.values()))
+            if total > self.max_tokens:
+                raise InvalidInputError(
+                    f"the passages have {total:,} tokens together; this reader takes at most {self.max_tokens:,} in "
+                    "one request: pass fewer passages, or raise max_tokens"
+                )
+            together |= own
+        return together
 
     def _encode(self, passage: Passage) -> tuple[list[int], list[int], NDArray[np.int64]]:
         """Tokens of the heading and of the source, and the offsets of the latter."""
@@ -208,6 +265,13 @@ class Layout:
                 seen[start:end] += 1
         scores: NDArray[np.float32] = (total / np.maximum(seen, 1)).astype(np.float32)
         return scores
+
+
+def content_key(fingerprint: bytes, ids: Ids) -> bytes:
+    """The key of a passage's memory: a hash over what shaped it and over its tokens."""
+    digest = hashlib.blake2b(fingerprint, digest_size=16)
+    digest.update(ids.astype("<i4").tobytes())
+    return digest.digest()
 
 
 def _bytes_of(name: tuple[str, str], tokens: Tokens) -> int:
