@@ -88,11 +88,11 @@ def test_the_drawing_is_well_formed_and_escapes_its_title():
 
 
 def test_synthetic_questions_hold_every_kind_and_language_and_exact_evidence():
-    questions = synthetic_questions(40)
+    questions = synthetic_questions(50)
     kinds = {tuple(q.kind.split("/")) for q in questions}
-    assert len(kinds) == 40
+    assert len(kinds) == 50
     assert {language for _, language in kinds} == set(worlds()) == {"en", "de", "fr", "es", "zh"}
-    assert questions == synthetic_questions(40)
+    assert questions == synthetic_questions(50)
     for question in questions:
         gold = [(p, s) for p, spans in zip(question.passages, question.gold, strict=True) for s in spans]
         assert len(gold) == (2 if question.kind.split("/")[0] in ("two_hop", "comparison") else 1)
