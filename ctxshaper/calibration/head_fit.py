@@ -123,7 +123,9 @@ class HeadFit:
         """[L * H] weights of the heads of a pool that are left in so many slots."""
         while True:
             shares = self._weigh(pool, without)
-            held = {slot: sum(s for i, s in shares.items() if self._slots[i] == slot) for slot in self._slots[[*shares]]}
+            held = {
+                slot: sum(s for i, s in shares.items() if self._slots[i] == slot) for slot in self._slots[[*shares]]
+            }
             if len(held) <= slots:
                 break
             least = min(held, key=lambda slot: held[slot])
