@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from ctxshaper.calibration.heads import SHARES, Calibration, Point
+from ctxshaper.calibration.head_fit import SHARES
+from ctxshaper.calibration.heads import Calibration, Point
 
 _WIDTH, _HEIGHT, _TOP, _PLOT_H = 1080, 440, 60, 300
 _COLOURS = ("#b4530a", "#1f5fa8")

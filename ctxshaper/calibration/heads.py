@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctxshaper.calibration.attention_settings import SETTINGS
-from ctxshaper.calibration.head_fit import SHARES, Case, HeadFit, evidence_kept
-from ctxshaper.calibration.head_masses import ROWS, HeadShape, UnitMass
+from ctxshaper.calibration.head_fit import Case, HeadFit
+from ctxshaper.calibration.head_masses import HeadShape, UnitMass
 from ctxshaper.calibration.made_up import EvidenceQuestion
+from ctxshaper.calibration.row_shares import ROWS
 from ctxshaper.data import Span
 from ctxshaper.errors import InvalidInputError
 from ctxshaper.evaluation.paired import interval, paired_gain
@@ -176,6 +177,3 @@ def _compared(names: Sequence[str], qualities: Sequence[Numbers]) -> tuple[dict[
 
 def _rounded(values: Iterable[float]) -> list[float]:
     return [round(float(value), 4) for value in values]
-
-
-__all__ = ["SHARES", "SLOTS", "Calibration", "Case", "Point", "calibrate", "case_of", "evidence_kept"]

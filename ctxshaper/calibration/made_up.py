@@ -44,7 +44,8 @@ def synthetic_questions(count: int, *, languages: Sequence[str] | None = None, s
 
     So each passage misleads: only the name tells the right designer from the wrong ones. Kinds: facts, numbers, dates,
     lists, paraphrase (question and evidence share no words), two hops, comparison, and who is *denied* to be the
-    designer. The passages of one question in four have no titles.
+    designer. The passages of one question in four have no titles; in half of the questions the passages without
+    evidence tell only half of the facts.
 
     Args:
         count: how many; kinds and languages take turns, so that a multiple of 10 times the languages is balanced.
@@ -90,6 +91,11 @@ def _question(world: Mapping[str, Any], kind: str, language: str, random_: rando
     years, built = random_.sample(range(1780, 1990), 5), random_.sample(range(1700, 1780), 5)
     months, materials = random_.sample(world["months"], 5), random_.sample(world["materials"], 5)
     lengths = random_.sample(range(20, 400), 5)
+    asked = world["questions"][kind]
+    owners = {"": 0, "rival": 1, "designer": 5}
+    wanted = [(owners[owner], name) for owner, _, name in (fact.rpartition(".") for fact in asked["gold"])]
+    # In half of the questions the others tell only half of the facts, so that words of the question may be rare.
+    loose, needed = random_.random() < 0.5, {number for number, _ in wanted}
     passages, where = [], {}
     for number, (title, sort, names) in enumerate(told):
         values = {
@@ -100,15 +106,16 @@ def _question(world: Mapping[str, Any], kind: str, language: str, random_: rando
             "month": months[number % 5],
             "material": materials[number % 5],
         }
-        text, spans = _passage(world[sort], values, world["joint"], random_)
+        known = world[sort]
+        if loose and number not in needed:
+            dropped = random_.sample(sorted(set(known) - {"idle", next(iter(known))}), (len(known) - 1) // 2)
+            known = {fact: patterns for fact, patterns in known.items() if fact not in dropped}
+        text, spans = _passage(known, values, world["joint"], random_)
         passages.append(Passage(text, metadata={"title": title[0].upper() + title[1:]} if titled else {}))
         where[number] = spans
-    asked = world["questions"][kind]
     query = random_.choice(asked["ask"]).format(thing=things[0], person=people[0], rival=things[1])
     gold: dict[int, list[Span]] = {}
-    for fact in asked["gold"]:
-        owner, _, name = fact.rpartition(".")
-        number = {"": 0, "rival": 1, "designer": 5}[owner]
+    for number, name in wanted:
         gold.setdefault(number, []).append(where[number][name])
     order = random_.sample(range(len(passages)), len(passages))
     return EvidenceQuestion(

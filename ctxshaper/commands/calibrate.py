@@ -115,7 +115,7 @@ def profile_of(found: Calibration, base: HeadProfile, source: dict[str, Any]) ->
         source: where the questions come from.
     """
     from ctxshaper import __version__
-    from ctxshaper.calibration.heads import SHARES
+    from ctxshaper.calibration.head_fit import SHARES
     from ctxshaper.reading.profile import Head, HeadProfile
 
     names = [f"{share:.0%}" for share in SHARES]
@@ -158,7 +158,7 @@ def profile_of(found: Calibration, base: HeadProfile, source: dict[str, Any]) ->
 
 
 def _show(found: Calibration, name: str, console: Console) -> None:
-    from ctxshaper.calibration.heads import SHARES
+    from ctxshaper.calibration.head_fit import SHARES
 
     def numbers(values: Iterable[float]) -> list[str]:
         return [f"{value:.3f}" for value in values]

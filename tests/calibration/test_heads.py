@@ -12,8 +12,10 @@ from typer.testing import CliRunner
 
 from ctxshaper import Passage, Reader, Span
 from ctxshaper.calibration.curve import curve_svg
-from ctxshaper.calibration.head_masses import KINDS, Asked, Groups, HeadReader, HeadShape, ReadHeads, UnitMass
-from ctxshaper.calibration.heads import SLOTS, Case, calibrate, case_of, evidence_kept
+from ctxshaper.calibration.head_attention import Asked, Groups, ReadHeads
+from ctxshaper.calibration.head_fit import Case, evidence_kept
+from ctxshaper.calibration.head_masses import KINDS, HeadReader, HeadShape, UnitMass
+from ctxshaper.calibration.heads import SLOTS, calibrate, case_of
 from ctxshaper.calibration.made_up import synthetic_questions, worlds
 from ctxshaper.calibration.row_shares import ROWS, row_shares
 from ctxshaper.commands.app import app
