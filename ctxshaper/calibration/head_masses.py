@@ -146,7 +146,8 @@ class HeadReader:
         found = self._passes.read({b"": (ids, rows)})[b""]
         layers, heads = self.shape.layers, self.shape.heads
         # Pairs are sorted by layer, key head and head, which is the order of the heads.
-        own, rest = found.rows.unflatten(0, (layers, heads)), found.rest.unflatten(0, (layers, heads))
+        own = found.rows.reshape(layers, heads, *found.rows.shape[1:])
+        rest = found.rest.reshape(layers, heads, -1)
         shares = row_shares(query, self._layout.encoder, windows) if windows else np.full((1, len(rows)), 1 / len(rows))
         return Asked(own, rest, torch.from_numpy(shares).to(rest))
 

@@ -17,6 +17,7 @@ from ctxshaper.calibration.row_shares import ROWS
 from ctxshaper.data import Span
 from ctxshaper.errors import InvalidInputError
 from ctxshaper.evaluation.paired import interval, paired_gain
+from ctxshaper.reading.profile import Rows
 
 Numbers = NDArray[np.float64]
 
@@ -64,7 +65,7 @@ class Calibration:
 
     heads: tuple[tuple[int, int, float, float], ...]
     chosen: Point
-    rows: str
+    rows: Rows
     recommended: int
     by_slots: tuple[Point, ...]
     by_layers: tuple[Point, ...]

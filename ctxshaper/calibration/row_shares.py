@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ctxshaper.reading.profile import Rows
 from ctxshaper.reading.row_weights import content, rarity
 from ctxshaper.text.tokenization import Encoder
 
 # From what needs least to what needs most: nothing, the query alone, the query and the passages.
-ROWS = ("all", "content", "rare")
+ROWS: tuple[Rows, ...] = ("all", "content", "rare")
 
 
 def row_shares(query: str, encoder: Encoder, windows: Sequence[NDArray[np.int32]]) -> NDArray[np.float64]:

@@ -50,8 +50,8 @@ _BY_LANGUAGE = {
     ),
     "pt": _words(
         "a ao aos as com como da das de do dos e ela elas ele eles em entre era eram está foi foram há isso já lhe "
-        "mais mas me na nas no nos não o onde os ou para pela pelo por porque qual quais quando quanto quantos que quem se "
-        "sem ser seu seus sua suas são também te tem um uma"
+        "mais mas me na nas no nos não o onde os ou para pela pelo por porque qual quais quando quanto quantos que "
+        "quem se sem ser seu seus sua suas são também te tem um uma"
     ),
     "nl": _words(
         "aan al als bij dan dat de den der deze die dit door een en er had hebben heeft het hij hoe hoeveel hun ik in "
