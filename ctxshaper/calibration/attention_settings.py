@@ -44,10 +44,16 @@ SETTINGS = (
 )
 
 
-def attention_table(mass: UnitMass, setting: Setting) -> tuple[Numbers, Numbers]:
-    """[U, L * H] attention per token of each unit and of its passage, times the number of tokens: 1 is uniform."""
+def attention_table(mass: UnitMass, setting: Setting, rows: int) -> tuple[Numbers, Numbers]:
+    """[U, L * H] attention per token of each unit and of its passage, times the number of tokens: 1 is uniform.
+
+    Args:
+        mass: what the heads attend to.
+        setting: how this becomes a score.
+        rows: which of the `ROWS` ways the question's tokens count.
+    """
     kinds = [index for index, kind in enumerate(KINDS) if kind not in setting.ignore]
-    received = mass.asked - mass.nothing if setting.contrast else mass.asked
+    received = mass.asked[rows] - mass.nothing if setting.contrast else mass.asked[rows]
     own = received[:, kinds].sum(1, dtype=np.float64).reshape(len(mass.owners), -1)
     tokens = mass.tokens[:, kinds].sum(1)
     total = max(1, int(tokens.sum()))

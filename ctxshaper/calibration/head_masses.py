@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from itertools import accumulate
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,21 +11,48 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ctxshaper.calibration.head_attention import Asked, Groups, ReadHeads
+from ctxshaper.calibration.row_shares import row_shares
 from ctxshaper.data import Passage, Span
 from ctxshaper.errors import ModelError
-from ctxshaper.models.attention import LayersRead
 from ctxshaper.models.chat import user_turn
-from ctxshaper.models.loading import ModelSource, load_config, load_tokenizer, resolve_lm
-from ctxshaper.reading.attention import ReadPassages
-from ctxshaper.reading.profile import Head, HeadProfile
-from ctxshaper.reading.reader import Reader
+from ctxshaper.models.language_model import LanguageModel
+from ctxshaper.reading.head_sets import HeadSet, Pair
+from ctxshaper.reading.layout import Layout, Tokens
+from ctxshaper.reading.prefill import offsets_of, read_prefix
+from ctxshaper.reading.profile import HeadProfile
+from ctxshaper.reading.query_pass import QueryPasses
 from ctxshaper.reading.reading import PassageReading
 
 # A question without content: what attention falls on anyhow (In-Context Re-ranking, arXiv 2410.02642).
 NOTHING = "N/A"
 # Tokens that may draw attention for what they are and not for what they say.
 KINDS = ("words", "punctuation", "first token")
-_ROW = 2048  # tokens of passages that are read in one forward pass
+
+
+@dataclass(frozen=True)
+class HeadShape:
+    """The heads of a model, and what remembering their keys takes.
+
+    Attributes:
+        layers: L.
+        heads: query heads of a layer, H.
+        kv_heads: key heads of a layer; neighbouring query heads share one.
+        dim: numbers of a key, D.
+    """
+
+    layers: int
+    heads: int
+    kv_heads: int
+    dim: int
+
+    def slot_bytes(self) -> int:
+        """Bytes that one token's key takes in a memory: D of 8 bits, and a scale of 16."""
+        return self.dim + 2
+
+    def slots(self) -> NDArray[np.int64]:
+        """[L * H] the slot of each head: which key head of the model it looks at."""
+        return np.arange(self.layers * self.heads) // (self.heads // self.kv_heads)
 
 
 @dataclass(frozen=True)
@@ -34,9 +60,9 @@ class UnitMass:
     """The attention that the units of one question's passages receive, by head.
 
     Attributes:
-        asked: [U, K, L, H] float32 attention of the question's tokens (mean over these) to each unit, summed over its
-            tokens of each of the `KINDS`.
-        nothing: the same for a question without content.
+        asked: [V, U, K, L, H] float32 attention of the question's tokens, weighted in each of the `ROWS` ways, to each
+            unit, summed over its tokens of each of the `KINDS`.
+        nothing: [U, K, L, H] the same for a question without content, all of its tokens alike.
         tokens: [U, K] tokens of each kind.
         owners: [U] the passage of each unit.
     """
@@ -47,89 +73,51 @@ class UnitMass:
     owners: NDArray[np.int64]
 
 
-@dataclass
-class AskHeads:
-    """Runs a query alone over remembered passages and adds up each head's attention by group of tokens.
-
-    Attributes:
-        keys: by layer, [KV, P + T, D], the prefix first.
-        values: by layer but the last, [KV, P + T, D].
-        rows: which of the query's rows are the question's own.
-        groups: [P + T] the group of each remembered token.
-        shares: [P + T] how much of each token counts: less than 1 where windows overlap.
-        count: number of groups, G.
-        mass: by layer, [G, H] float32, mean over the rows; filled by the reading.
-    """
-
-    keys: Sequence[Tensor]
-    values: Sequence[Tensor]
-    rows: Sequence[int]
-    groups: Tensor
-    shares: Tensor
-    count: int
-    mass: list[Tensor] = field(default_factory=list)
-
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float, softcap: float | None) -> Tensor:
-        """See `AttentionCall`."""
-        heads, rows, dim = q.shape
-        keys = torch.cat([self.keys[layer], k], 1).float()
-        # Query heads of one key head lie next to each other.
-        logits = (q.float().reshape(keys.shape[0], -1, dim) @ keys.transpose(1, 2) * scale).reshape(heads, rows, -1)
-        if softcap is not None:
-            logits = torch.tanh(logits / softcap) * softcap
-        known = keys.shape[1] - rows
-        later = torch.ones(rows, keys.shape[1], dtype=torch.bool, device=q.device).triu(known + 1)
-        weights = logits.masked_fill(later, float("-inf")).softmax(-1)
-        received = weights[:, self.rows, :known].mean(1) * self.shares
-        groups = torch.zeros(self.count, heads, device=q.device)
-        self.mass.append(groups.index_add(0, self.groups, received.T.contiguous()))
-        if layer == len(self.keys) - 1:
-            raise LayersRead
-        values = torch.cat([self.values[layer], v], 1).float()
-        out = weights.reshape(keys.shape[0], -1, weights.shape[-1]) @ values
-        return out.reshape(heads, rows, dim).transpose(0, 1).to(q.dtype)
-
-
 class HeadReader:
-    """All layers of a model, read as `Reader` reads: passages independently, the question behind them.
+    """All heads of a model, read as `Reader` reads: passages independently, the query alone.
 
     Nothing is remembered between questions: each is read once.
 
     Args:
-        model: None for the embedded SmolLM2, a folder, a GGUF file, or a hub name.
-        device: "auto", or a torch device.
-        dtype: "auto", "bfloat16", "float16" or "float32".
+        model: a `LanguageModel`, or what one is made of: None for the embedded SmolLM2, a folder, a GGUF file, or a
+            hub name.
+        device: of a model that is made here: "auto", or a torch device.
+        dtype: the same: "auto", "bfloat16", "float16" or "float32".
+
+    Attributes:
+        name: the model's.
+        shape: its heads.
+        base: the head profile whose texts stand around passages and query.
 
     Raises:
         ModelError: the model cannot be found or loaded.
     """
 
-    def __init__(self, model: str | Path | None = None, *, device: str = "auto", dtype: str = "auto") -> None:
-        source = resolve_lm(model)
-        config = load_config(source).get_text_config()
-        self.layers, self.heads = int(config.num_hidden_layers), int(config.num_attention_heads)
-        self.base = HeadProfile.shipped(source.name) or self._framed(source)
-        # A reader of all layers: what `Reader` keeps to itself is used in this class only.
-        everything = HeadProfile(
-            source.name,
-            (Head(self.layers - 1, 0),),
-            self.layers - 1,
-            prefix=self.base.prefix,
-            before_query=self.base.before_query,
-            after_query=self.base.after_query,
+    def __init__(
+        self, model: LanguageModel | str | Path | None = None, *, device: str = "auto", dtype: str = "auto"
+    ) -> None:
+        made = model if isinstance(model, LanguageModel) else LanguageModel(model, device=device, dtype=dtype)
+        self.name = made.name
+        self._decoder = made.decoder()
+        self.base = HeadProfile.shipped(made.name) or _framed(made)
+        self._layout = Layout(
+            made.encoder,
+            self.base,
+            made.name,
+            max_context=self._decoder.max_context,
+            fingerprint=(),
+            max_tokens=131_072,
         )
-        self._reader = Reader(model, profile=everything, device=device, dtype=dtype)
-        self.name = source.name
-        self._prefix = self._remember([self._reader.layout.prefix], first=True)
-
-    def _framed(self, source: ModelSource) -> HeadProfile:
-        name = source.name
-        before, after = user_turn(load_tokenizer(source), name)
-        plain = HeadProfile.automatic(name, self.layers, self.heads)
-        return HeadProfile(name, plain.heads, plain.filter_layer, prefix=before + plain.prefix, after_query=after)
+        self._prefix = read_prefix(self._decoder, self._layout.prefix)
+        keys = self._prefix[0][0]
+        self.shape = HeadShape(made.layers, made.heads, keys.shape[0], keys.shape[2])
+        group = made.heads // keys.shape[0]
+        pairs = [Pair(layer, h // group, h) for layer in range(made.layers) for h in range(made.heads)]
+        self._passes = QueryPasses(self._decoder, self._prefix, self._layout.end, HeadSet("all", tuple(pairs)))
+        self._nothing = self._asked(NOTHING, [])
 
     def read(self, query: str, passages: Sequence[Passage], units: Sequence[Sequence[Span]]) -> UnitMass:
-        """Read one question's passages once, and ask them the question and one without content.
+        """Read one question's passages once, in one pass, and ask them the question and one without content.
 
         Args:
             query: the question.
@@ -140,71 +128,69 @@ class HeadReader:
             InvalidInputError: an empty query, or one that is too long.
             ModelError: the model gives attention that is not a number.
         """
-        reader, kinds = self._reader, len(KINDS)
-        encoded = [reader.layout.passage(passage) for passage in passages]
-        total = sum(map(len, units))
-        prefix = len(reader.layout.prefix)
-        # The last group takes what is no unit: the prefix, headings, tokens between units.
-        groups, shares = [np.full(prefix, total * kinds)], [np.ones(prefix)]
-        tokens = np.zeros(total * kinds + 1, dtype=np.int64)
+        encoded = [self._layout.passage(passage) for passage in passages]
+        windows = [ids for one in encoded for ids in one.ids]
+        groups, tokens = self._groups(encoded, passages, units)
+        lengths = [len(ids) for ids in windows]
+        questions = [self._asked(query, windows), self._nothing]
+        call = ReadHeads(offsets_of(lengths, self._decoder), self.shape.layers - 1, self._prefix, questions, groups)
+        positions = [p for n in lengths for p in range(self._layout.end - n, self._layout.end)]
+        if positions:
+            self._decoder.run(np.concatenate(windows).tolist(), positions, call)
+        asked, nothing = (self._by_unit(found, len(tokens)) for found in call.mass)
+        owners = np.repeat(np.arange(len(units)), [len(spans) for spans in units])
+        return UnitMass(asked, nothing[0], tokens, owners)
+
+    def _asked(self, query: str, windows: Sequence[NDArray[np.int32]]) -> Asked:
+        ids, rows = self._layout.query(query)
+        found = self._passes.read({b"": (ids, rows)})[b""]
+        layers, heads = self.shape.layers, self.shape.heads
+        # Pairs are sorted by layer, key head and head, which is the order of the heads.
+        own = found.rows.reshape(layers, heads, *found.rows.shape[1:])
+        rest = found.rest.reshape(layers, heads, -1)
+        shares = row_shares(query, self._layout.encoder, windows) if windows else np.full((1, len(rows)), 1 / len(rows))
+        return Asked(own, rest, torch.from_numpy(shares).to(rest))
+
+    def _groups(
+        self, encoded: Sequence[Tokens], passages: Sequence[Passage], units: Sequence[Sequence[Span]]
+    ) -> tuple[Groups, NDArray[np.int64]]:
+        """One group for each unit and kind of token, and [U, K] tokens of each."""
+        kinds = len(KINDS)
+        # The last group takes what is no unit: headings, tokens between units.
+        other = sum(map(len, units)) * kinds
+        of, shares = [np.zeros(0, dtype=np.int64)], [np.zeros(0)]
+        tokens = np.zeros(other + 1, dtype=np.int64)
         first = 0
         for one, passage, spans in zip(encoded, passages, units, strict=True):
             unit = PassageReading(one.offsets, np.zeros(len(one.offsets), np.float32)).tokens_of(spans)
-            group = np.where(unit < 0, total * kinds, (first + unit) * kinds + _kinds(passage.source, one.offsets))
+            group = np.where(unit < 0, other, (first + unit) * kinds + _kinds(passage.source, one.offsets))
             tokens += np.bincount(group, minlength=len(tokens))
             seen = np.zeros(len(group))
             for a, b in one.windows:
                 seen[a:b] += 1
             for a, b in one.windows:
-                groups += [np.full(one.heading, total * kinds), group[a:b]]
+                of += [np.full(one.heading, other), group[a:b]]
                 shares += [np.ones(one.heading), 1 / seen[a:b]]
             first += len(spans)
-        keys, values = self._remember([ids.tolist() for one in encoded for ids in one.ids])
-        device = reader.decoder.device
-        where = torch.tensor(np.concatenate(groups), device=device)
+        device = self._decoder.device
         share = torch.tensor(np.concatenate(shares), dtype=torch.float32, device=device)
-        found = []
-        for text in (query, NOTHING):
-            ids, rows = reader.layout.query(text)
-            call = AskHeads(keys, values, rows, where, share, total * kinds + 1)
-            reader.decoder.run(ids, range(reader.layout.end, reader.layout.end + len(ids)), call)
-            mass = torch.stack(call.mass, 1)[:-1].cpu().numpy()
-            if not np.isfinite(mass).all():
-                raise ModelError("the model gave attention that is not a number; use dtype='float32'")
-            found.append(mass.reshape(total, kinds, self.layers, self.heads))
-        owners = np.repeat(np.arange(len(units)), [len(spans) for spans in units])
-        return UnitMass(found[0], found[1], tokens[:-1].reshape(total, kinds), owners)
+        return (
+            Groups(torch.tensor(np.concatenate(of), device=device), share, other + 1),
+            tokens[:-1].reshape(-1, kinds),
+        )
 
-    def _remember(self, texts: Sequence[Sequence[int]], *, first: bool = False) -> tuple[list[Tensor], list[Tensor]]:
-        """Keys by layer and values by layer but the last, [KV, P + T, D], the prefix first."""
-        decoder = self._reader.decoder
-        before = ([], []) if first else self._prefix
-        keys = [[k] for k in before[0]] or [list[Tensor]() for _ in range(decoder.layers)]
-        values = [[v] for v in before[1]] or [list[Tensor]() for _ in range(decoder.layers - 1)]
-        prefix = list(zip(before[0], [*before[1], *before[0][-1:]], strict=True))
-
-        def keep(layer: int, k: Tensor, v: Tensor | None) -> None:
-            keys[layer].append(k)
-            if v is not None:
-                values[layer].append(v)
-
-        for batch in _batches(texts):
-            ids = [token for one in batch for token in one]
-            ends = 0 if first else self._reader.layout.end
-            positions = [p for one in batch for p in (range(len(one)) if first else range(ends - len(one), ends))]
-            offsets = torch.tensor([0, *accumulate(map(len, batch))], dtype=torch.int32, device=decoder.device)
-            decoder.run(ids, positions, ReadPassages(offsets, decoder.layers - 1, keep, prefix))
-        return [torch.cat(parts, 1) for parts in keys], [torch.cat(parts, 1) for parts in values]
+    def _by_unit(self, found: Sequence[Tensor], units: int) -> NDArray[np.float32]:
+        mass: NDArray[np.float32] = torch.stack(list(found), 1)[..., :-1].cpu().numpy()
+        if not np.isfinite(mass).all():
+            raise ModelError("the model gave attention that is not a number; use dtype='float32'")
+        # [V, L, H, U, K] as [V, U, K, L, H].
+        return mass.reshape(*mass.shape[:3], units, len(KINDS)).transpose(0, 3, 4, 1, 2)
 
 
-def _batches(texts: Sequence[Sequence[int]]) -> list[list[Sequence[int]]]:
-    """Texts in rows of about `_ROW` tokens."""
-    sizes = list(accumulate(map(len, texts)))
-    batches: dict[int, list[Sequence[int]]] = {}
-    for text, size in zip(texts, sizes, strict=True):
-        if len(text):
-            batches.setdefault((size - 1) // _ROW, []).append(text)
-    return list(batches.values())
+def _framed(model: LanguageModel) -> HeadProfile:
+    before, after = user_turn(model.tokenizer, model.name)
+    plain = HeadProfile.automatic(model.name, model.layers, model.heads)
+    return HeadProfile(model.name, plain.heads, plain.filter_layer, prefix=before + plain.prefix, after_query=after)
 
 
 def _kinds(source: str, offsets: NDArray[np.int64]) -> NDArray[np.int64]:

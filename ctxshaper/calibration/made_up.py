@@ -42,11 +42,13 @@ def worlds() -> dict[str, dict[str, Any]]:
 def synthetic_questions(count: int, *, languages: Sequence[str] | None = None, seed: int = 0) -> list[EvidenceQuestion]:
     """Questions about buildings that never were: every passage tells the same kinds of facts about another one.
 
-    So each passage misleads: only the name tells the right designer from the wrong ones. Kinds: facts, numbers,
-    paraphrase (question and evidence share no words), two hops, comparison, and who is *denied* to be the designer.
+    So each passage misleads: only the name tells the right designer from the wrong ones. Kinds: facts, numbers, dates,
+    lists, paraphrase (question and evidence share no words), two hops, comparison, and who is *denied* to be the
+    designer. The passages of one question in four have no titles; in half of the questions the passages without
+    evidence tell only half of the facts.
 
     Args:
-        count: how many; kinds and languages take turns, so that a multiple of 8 times the languages is balanced.
+        count: how many; kinds and languages take turns, so that a multiple of 10 times the languages is balanced.
         languages: of "en", "de", "fr", "es", "zh"; None for all.
         seed: the same seed gives the same questions.
 
@@ -73,6 +75,8 @@ def _question(world: Mapping[str, Any], kind: str, language: str, random_: rando
     stems = random_.sample(world["stems"], 5)
     things = [random_.choice(world["things"]).format(stem=stem) for stem in stems]
     space = "" if world["joint"] == "" else " "
+    # What retrievers return has a title more often than not.
+    titled = random_.random() < 0.75
     givens, families = random_.sample(world["given"], 10), random_.sample(world["family"], 10)
     people = [f"{g}{space}{f}" for g, f in zip(givens, families, strict=True)]
     towns = random_.sample(world["towns"], 8)
@@ -84,20 +88,34 @@ def _question(world: Mapping[str, Any], kind: str, language: str, random_: rando
         ),
         *((people[i], "person", {"person": people[i], "town": towns[5 + i]}) for i in range(3)),
     ]
-    years = random_.sample(range(1780, 1990), 5)
+    years, built = random_.sample(range(1780, 1990), 5), random_.sample(range(1700, 1780), 5)
+    months, materials = random_.sample(world["months"], 5), random_.sample(world["materials"], 5)
     lengths = random_.sample(range(20, 400), 5)
+    asked = world["questions"][kind]
+    owners = {"": 0, "rival": 1, "designer": 5}
+    wanted = [(owners[owner], name) for owner, _, name in (fact.rpartition(".") for fact in asked["gold"])]
+    # In half of the questions the others tell only half of the facts, so that words of the question may be rare.
+    loose, needed = random_.random() < 0.5, {number for number, _ in wanted}
     passages, where = [], {}
     for number, (title, sort, names) in enumerate(told):
-        values = {**names, "year": years[number % 5], "length": lengths[number % 5]}
-        text, spans = _passage(world[sort], values, world["joint"], random_)
-        passages.append(Passage(text, metadata={"title": title[0].upper() + title[1:]}))
+        values = {
+            **names,
+            "year": years[number % 5],
+            "length": lengths[number % 5],
+            "built": built[number % 5],
+            "month": months[number % 5],
+            "material": materials[number % 5],
+        }
+        known = world[sort]
+        if loose and number not in needed:
+            dropped = random_.sample(sorted(set(known) - {"idle", next(iter(known))}), (len(known) - 1) // 2)
+            known = {fact: patterns for fact, patterns in known.items() if fact not in dropped}
+        text, spans = _passage(known, values, world["joint"], random_)
+        passages.append(Passage(text, metadata={"title": title[0].upper() + title[1:]} if titled else {}))
         where[number] = spans
-    asked = world["questions"][kind]
     query = random_.choice(asked["ask"]).format(thing=things[0], person=people[0], rival=things[1])
     gold: dict[int, list[Span]] = {}
-    for fact in asked["gold"]:
-        owner, _, name = fact.rpartition(".")
-        number = {"": 0, "rival": 1, "designer": 5}[owner]
+    for number, name in wanted:
         gold.setdefault(number, []).append(where[number][name])
     order = random_.sample(range(len(passages)), len(passages))
     return EvidenceQuestion(
@@ -118,6 +136,7 @@ def _passage(
     text, spans = "", {}
     for fact, pattern in (first, *facts):
         start = len(text) + (len(joint) if text else 0)
-        text = text[:start] + (joint if text else "") + pattern.format(**values)
+        told = pattern.format(**values)
+        text += (joint if text else "") + told[0].upper() + told[1:]
         spans[fact] = Span(start, len(text))
     return text, spans

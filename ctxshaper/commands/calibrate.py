@@ -15,7 +15,7 @@ from rich.table import Table
 from ctxshaper.commands.tables import show
 
 if TYPE_CHECKING:
-    from ctxshaper.calibration.heads import Calibration
+    from ctxshaper.calibration.heads import Calibration, Point
     from ctxshaper.calibration.made_up import EvidenceQuestion
     from ctxshaper.reading.profile import HeadProfile
 
@@ -33,12 +33,16 @@ def calibrate(
     layers: Annotated[
         int | None, typer.Option(min=1, help="The most layers to read; the recommended number if left out.")
     ] = None,
+    slots: Annotated[
+        int | None,
+        typer.Option(min=1, help="The most key slots to keep of a passage; the recommended number if left out."),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Where the profile is written; the curve is drawn beside it.")] = Path(
         "heads.json"
     ),
     date: Annotated[str | None, typer.Option(help="Noted in the profile; without it, a run repeats exactly.")] = None,
 ) -> None:
-    """Find which heads of a model point at evidence, how they weigh, and how many layers suffice."""
+    """Find which heads of a model point at evidence, how they weigh, and how few layers and bytes a token suffice."""
     # Heavy imports wait until the command runs, so that --help is quick, and until the data is there.
     asked = evidence_questions(data)[:questions] if data else []
     from ctxshaper.calibration.curve import curve_svg
@@ -59,7 +63,7 @@ def calibrate(
     for question in track(asked, "Reading", console=console):
         units = [[s for s in sentences(p.source) if p.source[s.start : s.end].strip()] for p in question.passages]
         cases.append(case_of(question, units, reader.read(question.query, question.passages, units)))
-    found = search(cases, folds=folds, layers=layers, progress=bar)
+    found = search(cases, reader.shape, folds=folds, layers=layers, slots=slots, progress=bar)
     source: dict[str, Any] = {"data": data.name if data else "synthetic", "questions": len(asked), "folds": folds}
     if data and data.is_file():
         source["sha256"] = hashlib.sha256(data.read_bytes()).hexdigest()
@@ -68,7 +72,7 @@ def calibrate(
     profile = profile_of(found, reader.base, source)
     profile.save(out)
     drawing = out.with_suffix(".svg")
-    title = f"{reader.name}: quality on unseen questions against layers"
+    title = f"{reader.name}: evidence kept of unseen questions"
     drawing.write_text(curve_svg(found, title), encoding="utf-8")
     _show(found, reader.name, console)
     console.print(f"Written to {out}; curve in {drawing}", soft_wrap=True)
@@ -111,33 +115,32 @@ def profile_of(found: Calibration, base: HeadProfile, source: dict[str, Any]) ->
         source: where the questions come from.
     """
     from ctxshaper import __version__
-    from ctxshaper.calibration.heads import SHARES
+    from ctxshaper.calibration.head_fit import SHARES
     from ctxshaper.reading.profile import Head, HeadProfile
 
     names = [f"{share:.0%}" for share in SHARES]
 
-    def measured(means: Sequence[float], low: float, high: float) -> dict[str, Any]:
+    def measured(point: Point) -> dict[str, Any]:
         return {
-            **dict(zip(names, (round(m, 4) for m in means), strict=True)),
-            "interval": [round(low, 4), round(high, 4)],
+            **dict(zip(names, (round(m, 4) for m in point.mean), strict=True)),
+            "interval": [round(point.low, 4), round(point.high, 4)],
         }
 
     chosen = found.chosen
     provenance = {
         "made_by": f"ctxshaper {__version__} calibrate",
         **source,
+        "reading": "the query is read alone",
         "measure": "share of the evidence's sentences among the best that fill a share of the tokens, unseen folds; "
         "95% bootstrap interval of the mean over the shares",
-        "quality": measured(chosen.mean, chosen.low, chosen.high),
-        "layers": {
-            "asked_for": chosen.layers,
-            "best": found.best,
-            "recommended": found.recommended,
-            "fast": found.fast,
-        },
+        "quality": measured(chosen),
+        "layers": {"read": chosen.layers, "recommended": found.recommended},
+        "slots": {"kept": chosen.slots, "bytes_a_token": chosen.slots * found.slot_bytes},
         "chosen_by_folds": {f"{layer}.{head}": votes for layer, head, _, votes in found.heads},
+        "rows": list(found.by_rows),
         "settings": list(found.settings),
-        "curve": [{"layers": p.layers, **measured(p.mean, p.low, p.high)} for p in found.curve],
+        "by_slots": [{"slots": p.slots, **measured(p)} for p in found.by_slots],
+        "by_layers": [{"layers": p.layers, **measured(p)} for p in found.by_layers],
     }
     heads = tuple(Head(layer, head, weight) for layer, head, weight, _ in found.heads)
     return HeadProfile(
@@ -150,33 +153,47 @@ def profile_of(found: Calibration, base: HeadProfile, source: dict[str, Any]) ->
         base.after_query,
         found.contrast,
         provenance,
+        found.rows,
     )
 
 
 def _show(found: Calibration, name: str, console: Console) -> None:
-    from ctxshaper.calibration.heads import SHARES
+    from ctxshaper.calibration.head_fit import SHARES
 
     def numbers(values: Iterable[float]) -> list[str]:
         return [f"{value:.3f}" for value in values]
 
+    chosen = found.chosen
+    slots = Table()
+    for column in ("slots", "bytes a token", *(f"at {s:.0%}" for s in SHARES), "95% of mean", ""):
+        slots.add_column(column, justify="right")
+    for point in found.by_slots:
+        mark = "chosen" if point.slots == chosen.slots else ""
+        slots.add_row(str(point.slots), str(point.slots * found.slot_bytes), *numbers(point.mean), _band(point), mark)
+    show(console, f"{name}: evidence kept of unseen questions, against key slots", slots)
     curve = Table()
     for column in ("layers", "of all", *(f"at {s:.0%}" for s in SHARES), "95% of mean", ""):
         curve.add_column(column, justify="right")
-    marks = {found.best: "best", found.fast: "fast", found.recommended: "recommended"}
     before = None
-    for point in found.curve:
+    for point in found.by_layers:
+        mark = "chosen" if point.layers == chosen.layers else ""
         # Layers that add nothing are left out of the table; the profile holds all.
-        if point.mean != before or point.layers in marks:
-            share = f"{point.layers / len(found.curve):.0%}"
-            band = f"{point.low:.2f}–{point.high:.2f}"
-            curve.add_row(str(point.layers), share, *numbers(point.mean), band, marks.get(point.layers, ""))
+        if point.mean != before or mark:
+            share = f"{point.layers / len(found.by_layers):.0%}"
+            curve.add_row(str(point.layers), share, *numbers(point.mean), _band(point), mark)
         before = point.mean
-    show(console, f"{name}: evidence kept of unseen questions, against layers read", curve)
-    settings = Table()
-    for column in ("setting", *(f"at {s:.0%}" for s in SHARES), "gain", "low", "high"):
-        settings.add_column(column, justify="left" if column == "setting" else "right")
-    for row in found.settings:
-        settings.add_row(row["setting"], *numbers(row["quality"]), *(f"{g:+.3f}" for g in row["gain"]))
-    show(console, "attention as a score: gain over the first, 95% interval", settings)
+    show(console, f"against layers read, {chosen.slots} slots", curve)
+    for rows, title in ((found.by_rows, "rows of the question that count"), (found.settings, "attention as a score")):
+        compared = Table()
+        for column in ("", *(f"at {s:.0%}" for s in SHARES), "gain", "low", "high"):
+            compared.add_column(column, justify="right" if column else "left")
+        for row in rows:
+            mark = " (chosen)" if row["name"] == found.rows else ""
+            compared.add_row(row["name"] + mark, *numbers(row["quality"]), *(f"{g:+.3f}" for g in row["gain"]))
+        show(console, f"{title}: gain over the first, 95% interval", compared)
     for layer, head, weight, votes in found.heads:
         console.print(f"layer {layer}, head {head}: weight {weight}, chosen by {votes:.0%} of the folds")
+
+
+def _band(point: Point) -> str:
+    return f"{point.low:.2f}–{point.high:.2f}"
