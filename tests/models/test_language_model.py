@@ -9,8 +9,6 @@ import time
 import numpy as np
 import pytest
 import torch
-from ctxshaper.models.abstention import Abstention
-from ctxshaper.reading.focal import FocalReader
 
 from ctxshaper import InvalidInputError
 from ctxshaper.data import deadline
@@ -20,6 +18,8 @@ from ctxshaper.models.attention import LayersRead, causal
 from ctxshaper.models.language_model import LanguageModel
 from ctxshaper.models.loading import load_lm
 from ctxshaper.models.writing import batches
+from ctxshaper.stages.attention_rag.focal import FocalReader
+from ctxshaper.stages.distraction_filter.abstention import Abstention
 from tests.conftest import FAMILIES
 
 
@@ -174,9 +174,9 @@ class Expires(deadline.Deadline):
     [
         lambda model: model.generate_batch(["Hello"], max_new_tokens=50),
         lambda model: model.run([1, 2], [0, 1], Watch()),
-        lambda model: model.log_next([[1, *range(i)] for i in range(1000, 1003)], 5),
+        lambda model: model.log_next([[1, i, *range(1000)] for i in range(5)], 5),
         lambda model: model.next_attention([1, 2, 3], lambda tokens: len(tokens) < 9),
-        lambda model: model.logprobs_batch([("word " * 1200, f"{i}") for i in range(8)]),
+        lambda model: model.logprobs_batch([("word " * 1200, f"{i}") for i in range(16)]),
     ],
 )
 def test_work_stops_at_the_deadline(model, work):
