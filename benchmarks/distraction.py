@@ -63,10 +63,7 @@ def run(arguments: argparse.Namespace) -> list[Table]:
         Table(
             "distracting effect",
             {**rgb(abstention, arguments.data, arguments.rgb), **distractors(abstention, hard[: arguments.hard])},
-            [
-                note,
-                "Ordered: how often it is above RGB's negative, or NQ-20's random passages of the same question; 0.5 is chance.",
-            ],
+            [note, _ORDERED],
         ),
         filtered(model, hard[1::2][: arguments.filter]),
     ]
