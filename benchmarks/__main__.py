@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -48,4 +49,6 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    # Ended from outside it still removes what it made: a baseline's worktree, models in temporary folders.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     main(sys.argv[1:])

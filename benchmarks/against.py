@@ -9,7 +9,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.table import Table
@@ -83,16 +83,13 @@ def _medians(results: Sequence[Sequence[Table]]) -> list[Table]:
 
 
 def _beside(ours: Table, theirs: Table, note: str) -> Table:
-    rows: dict[str, dict[str, float]] = {}
+    rows: dict[str, Mapping[str, float]] = {}
     for name, figures in ours.rows.items():
-        rows[name] = {}
-        for column, value in figures.items():
-            rows[name][column] = value
-            base = theirs.rows.get(name, {}).get(column)
-            if base is not None:
-                rows[name][f"{column}, baseline"] = base
-                if base:
-                    rows[name][f"{column}, ratio"] = value / base
+        base = theirs.rows.get(name, {})
+        rows[name] = figures
+        if base:
+            rows[f"{name}, baseline"] = base
+            rows[f"{name}, ratio"] = {c: value / base[c] for c, value in figures.items() if base.get(c)}
     missing = [name for name in ours.rows if name not in theirs.rows]
     notes = (*ours.notes, note, *([f"The baseline does not have: {', '.join(missing)}."] if missing else []))
     return Table(ours.title, rows, notes)

@@ -31,6 +31,7 @@ from ctxshaper.stages.distraction_filter.abstention import Abstention
 
 Logs = list[NDArray[np.float64]]
 _KINDS = ("positive", "positive_wrong", "negative")
+_ORDERED = "Ordered: how often above RGB's negative, or NQ-20's random passages of the same question; 0.5 is chance."
 # So many of a question's own distractors are held against as many passages of other questions.
 _DRAWN = 6
 
@@ -40,7 +41,9 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, default=DATA, help="the folder of the labelled questions")
     parser.add_argument("--model", help="of the distracting effect; the embedded one if left out")
     parser.add_argument("--rgb", type=int, default=100, help="questions of RGB")
-    parser.add_argument("--hard", type=int, default=40, help="questions of NQ-20 for distractors against random ones")
+    parser.add_argument(
+        "--hard", type=int, default=40, help="questions of NQ-20 for distractors against random ones; 7 at least"
+    )
     parser.add_argument("--filter", type=int, default=37, help="odd questions of NQ-20 for the filter")
 
 
@@ -60,7 +63,7 @@ def run(arguments: argparse.Namespace) -> list[Table]:
         Table(
             "distracting effect",
             {**rgb(abstention, arguments.data, arguments.rgb), **distractors(abstention, hard[: arguments.hard])},
-            [note, "Ordered: how often it is above the kind named last, within a question; chance is 0.5."],
+            [note, _ORDERED],
         ),
         filtered(model, hard[1::2][: arguments.filter]),
     ]

@@ -17,7 +17,7 @@ import torch
 
 from benchmarks.table import Table
 from benchmarks.timing import milliseconds, of_each
-from ctxshaper import LanguageModel, Reader
+from ctxshaper import Reader
 
 VOCABULARY = (
     "the a northern bridge river engineer designed opened year city of in was built by council station "
@@ -67,7 +67,10 @@ def run(arguments: argparse.Namespace) -> list[Table]:
 
 def causal(reader: Reader, query: str, seed: int) -> Table:
     """A causal pass through the whole model, as transformers runs it by default, beside reading the same text."""
-    whole = LanguageModel(reader.source.location, device="cpu", dtype="float32").model
+    from transformers import AutoModelForCausalLM
+
+    source = reader.source
+    whole = AutoModelForCausalLM.from_pretrained(source.location, dtype=torch.float32, **source.arguments()).eval()
     texts = made(_CAUSAL, 110, seed)
     profile = reader.profile
     prompt = profile.prefix + "\n\n".join(texts) + profile.before_query + query
