@@ -16,7 +16,8 @@ from ctxshaper.data import Passage, Span
 from ctxshaper.errors import ModelError
 from ctxshaper.models.attention import LayersRead
 from ctxshaper.models.chat import user_turn
-from ctxshaper.models.loading import ModelSource, load_config, load_tokenizer, resolve_lm
+from ctxshaper.models.finding import ModelSource, resolve_lm
+from ctxshaper.models.loading import load_config, load_tokenizer
 from ctxshaper.reading.attention import ReadPassages
 from ctxshaper.reading.profile import Head, HeadProfile
 from ctxshaper.reading.reader import Reader

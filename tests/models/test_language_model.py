@@ -9,8 +9,6 @@ import time
 import numpy as np
 import pytest
 import torch
-from ctxshaper.models.abstention import Abstention
-from ctxshaper.reading.focal import FocalReader
 
 from ctxshaper import InvalidInputError
 from ctxshaper.data import deadline
@@ -20,6 +18,8 @@ from ctxshaper.models.attention import LayersRead, causal
 from ctxshaper.models.language_model import LanguageModel
 from ctxshaper.models.loading import load_lm
 from ctxshaper.models.writing import batches
+from ctxshaper.stages.attention_rag.focal import FocalReader
+from ctxshaper.stages.distraction_filter.abstention import Abstention
 from tests.conftest import FAMILIES
 
 
