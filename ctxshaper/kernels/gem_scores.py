@@ -1,77 +1,104 @@
 """GemFilter's token scores (arXiv 2409.17422): raw logits of the last prompt token, summed over heads, then pooled.
 
-For the valid tokens t = 0 .. n - 1 of a request, in order::
+For the tokens t = 0 .. T - 1 of a prompt, in order::
 
     raw[t]    = sum_h q[h] . k[t, g(h)]                        no 1/sqrt(D), no softmax
-    scores[t] = (raw[t-2] + raw[t-1] + raw[t] + raw[t+1] + raw[t+2]) / 5      raw is 0 outside 0 .. n - 1
+    scores[t] = (raw[t-2] + raw[t-1] + raw[t] + raw[t+1] + raw[t+2]) / 5      raw is 0 outside 0 .. T - 1
 
 The sum over the heads of a KV group is taken before the product: one product per KV head instead of one per head.
+`gem_scores` takes the keys of one prompt, `gem_key_scores` those of many passages that were read before; the pooling
+then ends at a passage's borders.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ctxshaper.data import deadline
 from ctxshaper.errors import InvalidInputError
 from ctxshaper.kernels.dispatch import Backend, half_precision_reason, head_dim_reason, use_triton
+from ctxshaper.kernels.key_ranges import KeyRanges
 
 
-def gem_scores(
-    q: Tensor,
-    k: Tensor,
-    page_ids: Tensor | None = None,
-    page_lengths: Tensor | None = None,
-    *,
-    backend: Backend = "auto",
-) -> Tensor:
-    """Score every token by the raw logits of the last query row, pooled over five neighbours.
+def gem_scores(q: Tensor, k: Tensor, *, backend: Backend = "auto") -> Tensor:
+    """Score every token of a prompt by the raw logits of the last query row, pooled over five neighbours.
 
     Args:
         q: [R, H, D] queries after rotary embedding; the last row is used.
-        k: [KV, T, D] keys, or [N, KV, S, D] pages of S slots when `page_ids` is given.
-        page_ids: [P] int32 or int64, the pages in reading order, or None for dense keys.
-        page_lengths: [P] valid slots of each page; given together with `page_ids`. Neighbours in the pooling are
-            neighbouring valid tokens, across pages.
+        k: [KV, T, D] keys; H a multiple of KV.
         backend: see `ctxshaper.kernels.dispatch`.
 
     Returns:
-        [T] or, for pages, [P * S] float32; zero in invalid slots.
+        [T] float32.
 
     Raises:
         InvalidInputError: shapes that do not fit together, or a kernel asked for by name that cannot take them.
     """
-    paged = page_ids is not None
-    if k.dim() != (4 if paged else 3) or q.dim() != 3 or (page_ids is None) != (page_lengths is None):
+    if q.dim() != 3 or k.dim() != 3 or q.shape[0] < 1 or q.shape[2] != k.shape[2] or q.shape[1] % k.shape[0]:
         raise InvalidInputError(
-            f"q is {list(q.shape)} and k {list(k.shape)}; needed are q [R, H, D] and k [KV, T, D], or k [N, KV, S, D] "
-            f"with both page_ids and page_lengths."
-        )
-    pages = k if paged else k[None]
-    if q.shape[0] < 1 or q.shape[2] != k.shape[-1] or q.shape[1] % pages.shape[1]:
-        raise InvalidInputError(
-            f"q is {list(q.shape)} and k has {pages.shape[1]} KV heads of {k.shape[-1]}; needed are R >= 1, the same D "
-            f"and H a multiple of KV."
+            f"q is {list(q.shape)} and k {list(k.shape)}; needed are q [R, H, D] with R >= 1 and k [KV, T, D], H a "
+            f"multiple of KV."
         )
     reason = half_precision_reason(q, k) or head_dim_reason(q.shape[2])
     if use_triton("gem_scores", backend, reason, q):
         from ctxshaper.kernels.triton import gem_scores as kernel
 
-        return kernel.gem_scores(q, pages, page_ids, page_lengths)
-    return reference(q, pages, page_ids, page_lengths)
+        return kernel.gem_scores(q, k)
+    return reference(q, k)
 
 
-def reference(q: Tensor, pages: Tensor, page_ids: Tensor | None, page_lengths: Tensor | None) -> Tensor:
-    """Compute `gem_scores` in plain torch; dense keys are one page without ids."""
-    kv_heads, slots, dim = pages.shape[1:]
-    grouped = q[-1].float().view(kv_heads, -1, dim).sum(1)  # [KV, D]
-    if page_ids is None or page_lengths is None:
-        raw = torch.einsum("ktd,kd->t", pages[0].float(), grouped)
-        return _pool(raw)
-    raw = torch.einsum("pktd,kd->pt", pages.index_select(0, page_ids.long()).float(), grouped)
-    valid = torch.arange(slots, device=q.device) < page_lengths[:, None]
-    scores = torch.zeros_like(raw)
-    scores[valid] = _pool(raw[valid])
-    return scores.flatten()
+def reference(q: Tensor, k: Tensor) -> Tensor:
+    """Compute `gem_scores` in plain torch."""
+    raw = torch.einsum("ktd,kd->t", k.float(), _grouped(q[-1], k.shape[0]))
+    return _pool(raw)
+
+
+def gem_key_scores(
+    q: Tensor, slots: Sequence[int], keys: Tensor, scales: Tensor | None, ranges: KeyRanges, lengths: Sequence[int]
+) -> Tensor:
+    """Score the tokens of passages whose keys lie in an arena.
+
+    Args:
+        q: [H, D] the last row's queries after rotary embedding.
+        slots: [KV] slots of the arena that hold the key heads, in their order; H a multiple of KV.
+        keys: [S, C, D] arena of keys: int8, or a float type.
+        scales: [S, C] float factors of int8 keys; None for keys of a float type.
+        ranges: where the passages lie in the arena.
+        lengths: tokens of each passage, in the order of the ranges.
+
+    Returns:
+        [sum of lengths] float32.
+
+    Raises:
+        InvalidInputError: shapes that do not fit together.
+        DeadlineError: the current request's time is over.
+    """
+    if q.shape[0] % len(slots) or q.shape[1] != keys.shape[2] or sum(lengths) != ranges.tokens:
+        raise InvalidInputError(
+            f"q is {list(q.shape)}, keys {list(keys.shape)} with {len(slots)} slots, and {sum(lengths)} tokens for "
+            f"ranges of {ranges.tokens}; needed are q [H, D], H a multiple of the slots, and as many tokens."
+        )
+    grouped = _grouped(q, len(slots))
+    raw = torch.zeros(ranges.tokens, device=keys.device)
+    for block in ranges.blocks:
+        deadline.check()
+        places = block.keys if isinstance(block.keys, slice) else block.keys.to(keys.device)
+        for slot, row in zip(slots, grouped, strict=True):
+            products = keys[slot, places].float() @ row
+            raw[block.tokens] += products if scales is None else products * scales[slot, places].float()
+    # Two zeros between passages are what lies outside of a passage for its neighbours.
+    owner = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
+    at = (torch.arange(ranges.tokens) + 2 * owner).to(keys.device)
+    spread = torch.zeros(ranges.tokens + 2 * len(lengths), device=keys.device)
+    spread[at] = raw
+    return _pool(spread)[at]
+
+
+def _grouped(q: Tensor, kv_heads: int) -> Tensor:
+    """[KV, D] float32 sums of the queries [H, D] over the heads that share a key head."""
+    return q.float().view(kv_heads, -1, q.shape[-1]).sum(1)
 
 
 def _pool(raw: Tensor) -> Tensor:

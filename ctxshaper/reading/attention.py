@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
-from ctxshaper.kernels import gem_scores, passage_attention, query_attention
+from ctxshaper.kernels import gem_scores, passage_attention
 from ctxshaper.models.attention import LayersRead, causal
-from ctxshaper.reading.memory import Held
+from ctxshaper.reading.head_sets import Pair, Slot
+
+Prefix = Sequence[tuple[Tensor, Tensor]]
 
 
 @dataclass
@@ -26,7 +29,7 @@ class ReadPassages:
     offsets: Tensor
     last: int
     keep: Callable[[int, Tensor, Tensor | None], None]
-    prefix: Sequence[tuple[Tensor, Tensor]] = ()
+    prefix: Prefix = ()
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float, softcap: float | None) -> Tensor:
         """See `AttentionCall`."""
@@ -39,51 +42,79 @@ class ReadPassages:
 
 
 @dataclass
-class AskMemories:
-    """Runs a query alone; its rows attend to all memories at once.
+class KeepSlots:
+    """Of all keys that `ReadPassages` hands out, keeps those that will be looked at.
 
     Attributes:
-        held: the memories.
-        weights: by layer, [R, H] float32 weights of the attention mass; layers without heads that count are absent.
-        gem_layer: the layer at which GemFilter's scores of each memory are wanted, or None.
-        finite: the pages hold no NaN and no infinity, not even in slots without a token.
-        mass: [P * S] float32; filled by the reading.
-        gem: by memory, [n] float32, pooled; filled by the reading.
+        slots: the (layer, key head) to keep, sorted.
+        kept: by slot, [T, D]; filled by the reading.
     """
 
-    held: Held
-    weights: dict[int, Tensor]
-    gem_layer: int | None = None
-    finite: bool = False
-    mass: Tensor | None = None
-    gem: dict[bytes, Tensor] = field(default_factory=dict)
+    slots: Sequence[Slot]
+    kept: list[Tensor] = field(default_factory=list)
+
+    def __call__(self, layer: int, keys: Tensor, values: Tensor | None) -> None:  # noqa: ARG002  # keys alone stay
+        """Take the keys of one layer."""
+        # A copy, so that the keys of the other heads are freed.
+        self.kept += [keys[head].clone() for at, head in self.slots if at == layer]
+
+    @property
+    def keys(self) -> Tensor:
+        """[slots, T, D]."""
+        return torch.stack(self.kept)
+
+
+@dataclass
+class ReadQueries:
+    """Reads queries laid end to end in one row, each by itself behind the prefix, and keeps what scoring heads ask.
+
+    Attributes:
+        offsets: [N + 1] int32 where each query starts.
+        pairs: the heads that count, sorted.
+        prefix: keys and values [KV, P, D] of the prefix, by layer.
+        rows: by pair, [T, D] queries after rotary embedding; filled by the reading.
+        rest: by pair, [T] float32 log-sum-exp over the prefix and the query's own tokens up to each; filled likewise.
+        on_prefix: by pair, [T] float32 log-sum-exp over the prefix alone; filled likewise.
+        scale: factor of the logits; filled likewise.
+        softcap: soft cap of the logits, or None; filled likewise.
+    """
+
+    offsets: Tensor
+    pairs: Sequence[Pair]
+    prefix: Prefix
+    rows: list[Tensor] = field(default_factory=list)
+    rest: list[Tensor] = field(default_factory=list)
+    on_prefix: list[Tensor] = field(default_factory=list)
+    scale: float = 1.0
+    softcap: float | None = None
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float, softcap: float | None) -> Tensor:
         """See `AttentionCall`."""
-        last = layer == len(self.held.keys) - 1
-        rows = q.transpose(0, 1)
-        if layer == self.gem_layer:
-            slots = self.held.keys[layer][self.held.page_ids.long()].transpose(0, 1).flatten(1, 2)  # [KV, P * S, D]
-            self.gem = {key: gem_scores(rows[-1:], slots[:, place]) for key, place in self.held.places.items()}
-        out, _, mass = query_attention(
-            rows,
-            self.held.keys[layer],
-            self.held.values[layer],
-            self.held.page_ids,
-            self.held.page_lengths,
-            k.transpose(0, 1),
-            v.transpose(0, 1),
-            scale=scale,
-            softcap=softcap,
-            mass_weights=self.weights.get(layer),
-            need_output=not last,
-            finite=self.finite,
-        )
-        if mass is not None:
-            self.mass = mass if self.mass is None else self.mass + mass
-        if last or out is None:
+        self.scale, self.softcap = scale, softcap
+        prefix_k, prefix_v = self.prefix[layer]
+        own = [pair for pair in self.pairs if pair.layer == layer]
+        if own:
+            unseen = self._unseen(q.shape[1])
+        for pair in own:
+            row = q[pair.head]
+            past = self._logits(row, prefix_k[pair.kv_head]).logsumexp(1)
+            present = self._logits(row, k[pair.kv_head]).masked_fill_(unseen, -torch.inf).logsumexp(1)
+            self.rows.append(row.clone())
+            self.rest.append(torch.logaddexp(past, present))
+            self.on_prefix.append(past)
+        if layer == self.pairs[-1].layer:
             raise LayersRead
-        return out
+        return passage_attention(q, k, v, self.offsets, prefix_k, prefix_v, scale=scale, softcap=softcap)
+
+    def _logits(self, rows: Tensor, keys: Tensor) -> Tensor:
+        logits = (rows.float() @ keys.float().T).mul_(self.scale)
+        return logits if self.softcap is None else logits.div_(self.softcap).tanh_().mul_(self.softcap)
+
+    def _unseen(self, tokens: int) -> Tensor:
+        """[T, T] True where a row does not see a token: a later one, or one of another query."""
+        place = torch.arange(tokens, dtype=torch.int32, device=self.offsets.device)
+        query = torch.searchsorted(self.offsets, place, right=True)
+        return (place[:, None] < place) | (query[:, None] != query)
 
 
 @dataclass

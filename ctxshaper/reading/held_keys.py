@@ -164,6 +164,21 @@ class HeldKeys:
         """By content key, where a passage's tokens lie among the scores of `ranges`."""
         return self._tables().slices
 
+    def part(self, names: Iterable[bytes]) -> tuple[KeyRanges, Mapping[bytes, slice]]:
+        """`ranges` and `slices` of some of the passages, as if they had been held alone.
+
+        Raises:
+            InvalidInputError: a passage that is not held.
+        """
+        known = self._tables().places
+        wanted = dict.fromkeys(names)
+        if len(wanted) == len(known):
+            return self.ranges, self.slices
+        if not wanted.keys() <= known.keys():
+            raise InvalidInputError("some of these passages are not held; hold them first.")
+        plan = _plan([known[name] for name in wanted])
+        return plan.ranges, plan.slices
+
     def release(self) -> None:
         """Let go of the passages; more than once does nothing. Places that were never put are free again."""
         if self._released:
@@ -188,14 +203,18 @@ class HeldKeys:
         if self._released:
             raise InvalidInputError("the passages were released; hold them again.")
         if self._plan is None:
-            places = sorted(self._found.values(), key=lambda place: place.start)
-            table = np.array([(place.start, place.tokens) for place in places], dtype=np.int64).reshape(-1, 2)
-            ends = table[:, 1].cumsum()
-            bounds = zip((ends - table[:, 1]).tolist(), ends.tolist(), strict=True)
-            slices = {place.key: slice(*bound) for place, bound in zip(places, bounds, strict=True)}
-            self._plan = Plan({place.key: place for place in places}, KeyRanges(table), slices)
+            self._plan = _plan(self._found.values())
             self._shared = not self._apart and self._memory.plan(self._name, self._plan)
         return self._plan
+
+
+def _plan(some: Iterable[Place]) -> Plan:
+    places = sorted(some, key=lambda place: place.start)
+    table = np.array([(place.start, place.tokens) for place in places], dtype=np.int64).reshape(-1, 2)
+    ends = table[:, 1].cumsum()
+    bounds = zip((ends - table[:, 1]).tolist(), ends.tolist(), strict=True)
+    named = {place.key: place for place in places}
+    return Plan(named, KeyRanges(table), {p.key: slice(*bound) for p, bound in zip(places, bounds, strict=True)})
 
 
 def _slice(place: Place) -> slice:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ctxshaper.errors import InvalidInputError, ModelError
 
@@ -17,7 +17,8 @@ _SHIPPED = {
     # Three layers instead of nineteen: an eighth of the time, for filters that weigh other scores in as well.
     "SmolLM2-135M-Instruct-fast": "smollm2-135m-instruct-fast.json",
 }
-
+Rows = Literal["all", "content", "rare"]
+_ROWS: tuple[Rows, ...] = ("all", "content", "rare")
 # Where a decoder's attention to evidence peaks: GemFilter's filter layers are 13 of 32 to 19 of 32 (arXiv 2409.17422,
 # section 4), the retrieval heads of arXiv 2404.15574 and the heads of QRHead (arXiv 2506.09944) lie mostly between the
 # middle and two thirds. The number itself is set by hand among these.
@@ -53,9 +54,12 @@ class HeadProfile:
     A token's relevance is the attention that it receives from the question's tokens (mean over these) at the chosen
     heads, each times its weight (methods: retrieval heads, arXiv 2404.15574; QRHead, arXiv 2506.09944).
 
+    Heads come in named sets. `heads` is the set "evidence"; all heads of the filter layer are the set "gem"; `sets`
+    names further ones.
+
     Attributes:
         model: the model's name, for provenance.
-        heads: the heads that count.
+        heads: the heads that tell evidence.
         filter_layer: the layer r of GemFilter, counted from 0.
         prefix: text in front of every passage.
         before_query: text between the passages and the query.
@@ -63,6 +67,9 @@ class HeadProfile:
         contrast: whether the attention of a content-free query is subtracted (In-Context Re-ranking, arXiv
             2410.02642): needed where heads were not selected by evidence.
         provenance: how the profile was made; plain JSON data.
+        rows: which of the question's tokens count: "all" alike, those of "content" words only, or these by how "rare"
+            they are in the passages.
+        sets: further sets of heads, by name.
     """
 
     model: str
@@ -73,10 +80,17 @@ class HeadProfile:
     after_query: str = "\nAnswer:"
     contrast: bool = False
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    rows: Rows = "all"
+    sets: Mapping[str, tuple[Head, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not self.heads:
-            raise InvalidInputError("a head profile needs at least one head")
+        if not self.heads or not all(self.sets.values()):
+            raise InvalidInputError("a head profile needs at least one head, and so does each further set")
+        if self.rows not in _ROWS:
+            raise InvalidInputError(f"rows must be {', '.join(map(repr, _ROWS))}, but got {self.rows!r}")
+        taken = sorted(set(self.sets) & {"evidence", "gem"})
+        if taken:
+            raise InvalidInputError(f"the set {taken[0]!r} is `heads` or `filter_layer`; name further sets otherwise")
         if not _counts(self.filter_layer):
             raise InvalidInputError(
                 f"filter_layer must be a whole number, counted from 0, but got {self.filter_layer!r}"
@@ -84,8 +98,25 @@ class HeadProfile:
 
     @property
     def layers(self) -> int:
-        """How many layers must be read for these heads."""
+        """How many layers must be read for the heads of evidence."""
         return max(head.layer for head in self.heads) + 1
+
+    def heads_of(self, name: str) -> tuple[Head, ...]:
+        """The heads of a set that names them one by one: "evidence", or one of `sets`.
+
+        Raises:
+            InvalidInputError: there is no such set.
+        """
+        found = self.heads if name == "evidence" else self.sets.get(name)
+        if found is None:
+            known = ", ".join(map(repr, ["evidence", "gem", *self.sets]))
+            raise InvalidInputError(f"the head profile of {self.model!r} has no set {name!r}; it has {known}")
+        return found
+
+    @property
+    def deepest(self) -> int:
+        """The last layer that any set names, counted from 0."""
+        return max(self.filter_layer, *(head.layer for some in (self.heads, *self.sets.values()) for head in some))
 
     def check(self, name: str, layers: int, heads: int) -> None:
         """Refuse a profile that was made for another model.
@@ -98,13 +129,12 @@ class HeadProfile:
         Raises:
             ModelError: the profile names a layer or a head that the model does not have.
         """
-        last = max(self.layers - 1, self.filter_layer)
-        if last >= layers:
+        if self.deepest >= layers:
             raise ModelError(
-                f"the head profile of {self.model!r} names layer {last}, but {name} has {layers} (counted from 0); "
-                "pass a profile made for this model"
+                f"the head profile of {self.model!r} names layer {self.deepest}, but {name} has {layers} (counted from "
+                "0); pass a profile made for this model"
             )
-        for head in self.heads:
+        for head in (head for some in (self.heads, *self.sets.values()) for head in some):
             if head.head >= heads:
                 raise ModelError(
                     f"the head profile of {self.model!r} names head {head.head}, but {name} has {heads} (counted from "
@@ -124,13 +154,15 @@ class HeadProfile:
         """
         try:
             return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise InvalidInputError(f"{path} is not a head profile: {error!r:.300}") from error
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> HeadProfile:
         """The profile from plain data."""
-        return cls(**{**data, "heads": tuple(Head(**head) for head in data["heads"])})
+        heads = tuple(Head(**head) for head in data["heads"])
+        sets = {name: tuple(Head(**head) for head in some) for name, some in data.get("sets", {}).items()}
+        return cls(**{**data, "heads": heads, "sets": sets})
 
     @classmethod
     def shipped(cls, model: str) -> HeadProfile | None:

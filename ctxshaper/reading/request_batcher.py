@@ -3,29 +3,44 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Generic, Protocol, TypeVar
 
 from ctxshaper.data import deadline
 from ctxshaper.data.deadline import Deadline
 from ctxshaper.errors import DeadlineError
 from ctxshaper.reading.locks import renew_after_fork
-from ctxshaper.reading.memory import Memories
 
 Handle = TypeVar("Handle")
-Wanted = Mapping[bytes, NDArray[np.int32]]
+Text = TypeVar("Text")
 
 # Seconds between two looks at a waiting request's deadline: nothing wakes it when its caller cancels.
 _SLICE = 0.05
 
 
+class Memories(Protocol[Handle]):
+    """Where what was read is remembered, by content. Thread-safe.
+
+    What a request holds stays as it is until it is released, whatever is forgotten meanwhile.
+    """
+
+    def take(self, keys: Iterable[bytes]) -> dict[bytes, Handle]:
+        """Those remembered of these keys, held for the caller."""
+        ...
+
+    def hold(self, handles: Iterable[Handle]) -> None:
+        """Hold once more what somebody holds."""
+        ...
+
+    def release(self, handles: Iterable[Handle]) -> None:
+        """Let go of what `take` or `hold` gave."""
+        ...
+
+
 @dataclass(eq=False)
-class _Request(Generic[Handle]):
-    wanted: Wanted
+class _Request(Generic[Text, Handle]):
+    wanted: Mapping[bytes, Text]
     limit: Deadline | None
     handles: dict[bytes, Handle] = field(default_factory=dict)
     error: Exception | None = None
@@ -33,7 +48,7 @@ class _Request(Generic[Handle]):
     gone: bool = False
 
 
-class RequestBatcher(Generic[Handle]):
+class RequestBatcher(Generic[Text, Handle]):
     """Reads what many threads want in shared batches: one of them reads for all that wait. Thread-safe.
 
     Each request keeps its own deadline. One that waits leaves when its time is over, and the others stay. The thread
@@ -42,10 +57,10 @@ class RequestBatcher(Generic[Handle]):
 
     Args:
         memories: where what was read is remembered.
-        read: reads passages, given their tokens by key, and returns their memories, held once.
+        read: reads texts, given their tokens by key, and returns their memories, held once.
     """
 
-    def __init__(self, memories: Memories[Handle], read: Callable[[Wanted], dict[bytes, Handle]]) -> None:
+    def __init__(self, memories: Memories[Handle], read: Callable[[Mapping[bytes, Text]], dict[bytes, Handle]]) -> None:
         self._memories = memories
         self._read = read
         self.renew()
@@ -53,20 +68,20 @@ class RequestBatcher(Generic[Handle]):
 
     def renew(self) -> None:
         """Nobody waits: the state of a forked child, in which the threads that waited do not exist."""
-        self._waiting: list[_Request[Handle]] = []
+        self._waiting: list[_Request[Text, Handle]] = []
         self._busy = False
         self._turn = threading.Condition()
 
-    def read(self, wanted: Wanted) -> dict[bytes, Handle]:
-        """The memories of passages, held for the caller until it releases them.
+    def read(self, wanted: Mapping[bytes, Text]) -> dict[bytes, Handle]:
+        """The memories of texts, given their tokens by key, held for the caller until it releases them.
 
         Raises:
             DeadlineError: the caller's deadline passed, or it was cancelled.
-            Exception: whatever the reading of these passages raised; other requests' failures stay theirs.
+            Exception: whatever the reading of these texts raised; other requests' failures stay theirs.
         """
         if not wanted:
             return {}
-        request: _Request[Handle] = _Request(wanted, deadline.current())
+        request: _Request[Text, Handle] = _Request(wanted, deadline.current())
         if self._waits(request):
             try:
                 self._serve(request)
@@ -78,7 +93,7 @@ class RequestBatcher(Generic[Handle]):
             raise request.error
         return request.handles
 
-    def _waits(self, request: _Request[Handle]) -> bool:
+    def _waits(self, request: _Request[Text, Handle]) -> bool:
         """Wait until somebody has read for this request (False), or nobody reads (True: the caller is to)."""
         with self._turn:
             self._waiting.append(request)
@@ -95,14 +110,14 @@ class RequestBatcher(Generic[Handle]):
             self._busy = True
             return True
 
-    def _leave(self, request: _Request[Handle]) -> None:
+    def _leave(self, request: _Request[Text, Handle]) -> None:
         request.gone = True
         if request in self._waiting:
             self._waiting.remove(request)
         if request.done:
             self._memories.release(request.handles.values())
 
-    def _serve(self, own: _Request[Handle]) -> None:
+    def _serve(self, own: _Request[Text, Handle]) -> None:
         """Read for a request and for all that wait beside it."""
         with self._turn:
             together, self._waiting = self._waiting, []
@@ -118,7 +133,7 @@ class RequestBatcher(Generic[Handle]):
             if not own.done:
                 own.error, own.done = error, True
 
-    def _read_for(self, requests: list[_Request[Handle]]) -> None:
+    def _read_for(self, requests: list[_Request[Text, Handle]]) -> None:
         deadline.check()
         requests = [request for request in requests if not request.gone]
         wanted = {key: ids for request in requests for key, ids in request.wanted.items()}
@@ -129,7 +144,7 @@ class RequestBatcher(Generic[Handle]):
         except DeadlineError:
             self._memories.release(handles.values())
             raise
-        except Exception as error:  # noqa: BLE001  # handed to the one whose passages they are
+        except Exception as error:  # noqa: BLE001  # handed to the one whose texts they are
             self._memories.release(handles.values())
             if len(requests) > 1:
                 for request in requests:

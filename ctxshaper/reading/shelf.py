@@ -1,0 +1,155 @@
+"""Passages' keys in tiers: memory, over an optional store on disk, over the model that reads what neither holds."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from ctxshaper.data import deadline
+from ctxshaper.errors import DeadlineError, InvalidInputError
+from ctxshaper.reading.head_sets import Slot
+from ctxshaper.reading.held_keys import HeldKeys
+from ctxshaper.reading.key_memory import KeyMemory
+from ctxshaper.reading.keys import PassageKeys, quantise
+from ctxshaper.reading.prefill import Prefill, Wanted
+from ctxshaper.reading.request_batcher import RequestBatcher
+from ctxshaper.reading.store import KeyStore
+
+_KIND = "keys"
+
+
+@dataclass(frozen=True, eq=False)
+class Taken:
+    """The keys of one request's passages, and where they came from.
+
+    Attributes:
+        held: the keys, in memory until the request ends.
+        slots: the (layer, key head) of the arena's slots.
+        hits: passages that were in memory.
+        stored: passages that came from the store.
+        misses: passages that the model had to read.
+    """
+
+    held: HeldKeys
+    slots: Sequence[Slot]
+    hits: int
+    stored: int
+    misses: int
+
+
+class KeyShelf:
+    """Finds the keys of passages, or has them read. Thread-safe: what concurrent requests lack is read together.
+
+    Args:
+        memory: remembers keys, at these slots.
+        prefill: reads passages.
+        store: keeps keys on disk, or None.
+        fingerprint: all that shapes a passage's keys beside its tokens.
+    """
+
+    def __init__(self, memory: KeyMemory, prefill: Prefill, store: KeyStore | None, fingerprint: bytes) -> None:
+        self.memory, self.slots = memory, tuple(prefill.slots)
+        self._prefill, self._store = prefill, store
+        self._fingerprint = fingerprint + repr((self.slots, memory.dtype, _KIND)).encode()
+        self._lately = _Lately()
+        self._batcher = RequestBatcher(self._lately, self._read)
+
+    @contextmanager
+    def take(self, wanted: Wanted) -> Iterator[Taken]:
+        """Hold the keys of passages, given their tokens by content key; they are let go when the block ends.
+
+        Raises:
+            DeadlineError: the request's time is over.
+            ModelError: the model gave keys that are not numbers.
+        """
+        # Sorted, so that the order of passages changes neither tables nor results.
+        held = self.memory.hold({key: len(wanted[key]) for key in sorted(wanted)})
+        try:
+            missing = held.missing
+            stored = self._stored(missing)
+            for key, keys in stored.items():
+                held.put(key, keys)
+            absent = {key: wanted[key] for key in missing if key not in stored}
+            for key, keys in self._batcher.read(absent).items():
+                held.put(key, keys)
+            yield Taken(held, self.slots, len(wanted) - len(missing), len(stored), len(absent))
+        finally:
+            held.release()
+
+    def _stored(self, missing: Mapping[bytes, int]) -> dict[bytes, PassageKeys]:
+        if self._store is None or not missing:
+            return {}
+        found = {}
+        for key, data in self._store.get_many(_KIND, self._fingerprint, list(missing)).items():
+            deadline.check()
+            try:
+                keys = PassageKeys.from_bytes(data)
+            except InvalidInputError:
+                continue  # of another version: read anew
+            if keys.keys.shape == (len(self.slots), missing[key], self.memory.dim):
+                found[key] = keys
+        return found
+
+    def _read(self, wanted: Wanted) -> dict[bytes, PassageKeys]:
+        found: dict[bytes, PassageKeys] = {}
+        try:
+            for names, lengths, keys in self._prefill.read(wanted):
+                parts = _split(names, lengths, self._rounded(keys))
+                found |= parts
+                if self._store is not None:
+                    items = ((key, one.to_bytes()) for key, one in parts.items())
+                    self._store.put_many(_KIND, self._fingerprint, items)
+        except DeadlineError:
+            self._lately.rescue(found)
+            raise
+        self._lately.add(found)
+        return found
+
+    def _rounded(self, keys: torch.Tensor) -> PassageKeys:
+        if self.memory.dtype == torch.int8:
+            return PassageKeys(*quantise(keys))
+        return PassageKeys(keys.to(torch.bfloat16), None)
+
+
+class _Lately:
+    """Keys that were read a moment ago, while somebody still has them: a request that waited need not read them again.
+
+    What is remembered for longer is the memory's matter: a request holds it before it asks for the rest.
+    """
+
+    def __init__(self) -> None:
+        self._keys: weakref.WeakValueDictionary[bytes, PassageKeys] = weakref.WeakValueDictionary()
+        self._rescued: dict[bytes, PassageKeys] = {}
+
+    def add(self, keys: Mapping[bytes, PassageKeys]) -> None:
+        """Find these as long as somebody else has them."""
+        self._rescued = {}
+        self._keys.update(keys)
+
+    def rescue(self, keys: Mapping[bytes, PassageKeys]) -> None:
+        """Keep what a reading gave before its deadline ended it, until the next reading."""
+        self._rescued = dict(keys)
+        self._keys.update(keys)
+
+    def take(self, keys: Iterable[bytes]) -> dict[bytes, PassageKeys]:
+        """See `Memories`."""
+        found = ((key, self._keys.get(key)) for key in keys)
+        return {key: one for key, one in found if one is not None}
+
+    def hold(self, handles: Iterable[PassageKeys]) -> None:
+        """Nothing to do: a tensor lives as long as somebody has it."""
+
+    def release(self, handles: Iterable[PassageKeys]) -> None:
+        """Nothing to do, likewise."""
+
+
+def _split(names: Sequence[bytes], lengths: Sequence[int], batch: PassageKeys) -> dict[bytes, PassageKeys]:
+    parts = torch.split(batch.keys, list(lengths), 1)
+    if batch.scales is None:
+        return {name: PassageKeys(keys, None) for name, keys in zip(names, parts, strict=True)}
+    scales = torch.split(batch.scales, list(lengths), 1)
+    return {name: PassageKeys(*both) for name, *both in zip(names, parts, scales, strict=True)}
