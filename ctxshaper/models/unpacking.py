@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import subprocess
+import sys
 import tempfile
 import warnings
 from dataclasses import replace
@@ -16,6 +18,7 @@ from ctxshaper.models.guard import loading
 from ctxshaper.models.hashing import file_hash
 
 _MANIFEST = "manifest.json"
+_LAYOUT = 1  # of the copy: versions that write it in another way keep theirs beside this one
 # Caches that could not be written: to try again would cost ten seconds each time.
 _GIVEN_UP: set[Path] = set()
 
@@ -76,7 +79,7 @@ def _folder() -> Path | None:
             stacklevel=3,
         )
         return None
-    return root / "ctxshaper" / f"{EMBEDDED_LM}-{EMBEDDED_LM_SHA256[:16]}-float16"
+    return root / "ctxshaper" / f"{EMBEDDED_LM}-{EMBEDDED_LM_SHA256[:16]}-float16-v{_LAYOUT}"
 
 
 def _unpack(source: ModelSource, folder: Path, of: str) -> None:
@@ -105,21 +108,49 @@ def _unpack(source: ModelSource, folder: Path, of: str) -> None:
 
 
 def _write(source: ModelSource, folder: Path) -> None:
+    """Unpack in a process of its own.
+
+    So its gigabyte of memory goes back at its end, and transformers' bar of progress, which no setting reaches, is not
+    drawn on somebody's terminal or log.
+
+    Raises:
+        OSError: it failed.
+    """
+    if not sys.executable or getattr(sys, "frozen", False):  # a program that holds Python, not Python
+        write_copy(source.location, str(source.gguf_file), str(folder))
+        return
+    program = f"import sys; from {__name__} import write_copy; write_copy(*sys.argv[1:])"
+    ran = subprocess.run(  # noqa: S603  # this interpreter and this module
+        [sys.executable, "-c", program, source.location, str(source.gguf_file), str(folder)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+    )
+    if ran.returncode:
+        raise OSError((ran.stderr.strip().splitlines() or [f"unpacking ended with {ran.returncode}"])[-1])
+
+
+def write_copy(location: str, gguf_file: str, folder: str) -> None:
+    """Unpack a GGUF file into a folder, in float16.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    arguments = source.arguments()
-    tokenizer = AutoTokenizer.from_pretrained(source.location, **arguments)
-    model = AutoModelForCausalLM.from_pretrained(source.location, dtype=torch.float16, **arguments, **dequantized())
+    arguments = ModelSource(gguf_file, location, gguf_file).arguments()
+    tokenizer = AutoTokenizer.from_pretrained(location, **arguments)
+    model = AutoModelForCausalLM.from_pretrained(location, dtype=torch.float16, **arguments, **dequantized())
     # The copy is plain float16: nothing in it says that it came from packed weights.
     vars(model.config).pop("quantization_config", None)
-    # safetensors has an error of its own for a full disk.
-    from safetensors import SafetensorError
-
     try:
         tokenizer.save_pretrained(folder)
         model.save_pretrained(folder)
-    except SafetensorError as error:
+    except SafetensorError as error:  # safetensors has an error of its own for a full disk
         raise OSError(str(error)) from error
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from ctxshaper import ModelError
 from ctxshaper.models.finding import EMBEDDED_LM, EMBEDDED_LM_SHA256, ModelSource, resolve_lm
 from ctxshaper.models.hashing import file_hash
 from ctxshaper.models.loading import load_lm, load_tokenizer
@@ -20,17 +21,23 @@ from tests.models.tiny_gguf import write
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture
-def source(tmp_path):
-    return resolve_lm(write(tmp_path / "tiny.gguf"))
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    return resolve_lm(write(tmp_path_factory.mktemp("gguf") / "tiny.gguf"))
 
 
-@pytest.fixture
-def copy(source, tmp_path):
-    """A good copy in a cache of the test's own."""
-    folder = tmp_path / "cache" / "tiny"
+@pytest.fixture(scope="module")
+def made(source, tmp_path_factory):
+    """A copy; unpacking starts a process, so once."""
+    folder = tmp_path_factory.mktemp("made") / "tiny"
     assert Path(kept(source, folder).location) == folder
     return folder
+
+
+@pytest.fixture
+def copy(made, tmp_path):
+    """A good copy in a cache of the test's own."""
+    return shutil.copytree(made, tmp_path / "cache" / "tiny")
 
 
 def cut(folder):
@@ -53,6 +60,12 @@ def test_the_embedded_model_is_loaded_from_its_copy():
     assert intact(Path(source.location), EMBEDDED_LM_SHA256)
 
 
+def test_unpacking_is_quiet(source, tmp_path, capfd):
+    capfd.readouterr()
+    kept(source, tmp_path / "quiet")
+    assert capfd.readouterr().err == ""
+
+
 def test_a_copy_is_the_model_and_is_used_as_it_is(source, copy):
     before = (copy / "model.safetensors").stat().st_mtime_ns
     again = kept(source, copy)
@@ -64,6 +77,15 @@ def test_a_copy_is_the_model_and_is_used_as_it_is(source, copy):
         assert torch.equal(a, b)
     encoded = [load_tokenizer(s).encode("abc é") for s in (source, again)]
     assert encoded[0] == encoded[1]
+
+
+def test_a_gguf_file_that_cannot_be_unpacked_is_an_error_in_the_end(tmp_path):
+    (tmp_path / "broken.gguf").write_bytes(b"GGUF and nothing else")
+    source = resolve_lm(tmp_path / "broken.gguf")
+    with pytest.warns(UserWarning, match="unpacked at every start"):
+        assert kept(source, tmp_path / "cache" / "broken") is source
+    with pytest.raises(ModelError, match="cannot load the model"):
+        load_tokenizer(source)
 
 
 @pytest.mark.parametrize(
@@ -78,13 +100,17 @@ def test_a_copy_is_the_model_and_is_used_as_it_is(source, copy):
         lambda folder: (folder / "config.json").write_text("{}"),
     ],
 )
-def test_a_damaged_copy_is_noticed_and_made_anew(source, copy, damage):
-    good = (copy / "model.safetensors").read_bytes()
+def test_a_damaged_copy_is_noticed(source, copy, damage):
+    digest = file_hash(source.files()[0])
+    assert intact(copy, digest)
     damage(copy)
-    assert not intact(copy, file_hash(source.files()[0]))
+    assert not intact(copy, digest)
+
+
+def test_a_truncated_copy_is_made_anew(source, copy, made):
+    cut(copy)
     assert Path(kept(source, copy).location) == copy
-    assert intact(copy, file_hash(source.files()[0]))
-    assert (copy / "model.safetensors").read_bytes() == good
+    assert (copy / "model.safetensors").read_bytes() == (made / "model.safetensors").read_bytes()
     assert list(copy.parent.iterdir()) == [copy]
 
 
