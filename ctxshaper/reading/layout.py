@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import is_
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,7 +113,7 @@ class Layout:
                 "prefix"
             )
         self.fingerprint = repr((*fingerprint, self.end, self.prefix)).encode()
-        self._prepared: OrderedDict[tuple[int, ...], Prepared] = OrderedDict()
+        self._prepared: list[Prepared] = []  # the last one asked for first
         self._lock = ForkSafeLock()
         self._passages = PassageTokens(encoder, self._room, self.fingerprint, max_tokens, store)
 
@@ -198,13 +198,9 @@ class Layout:
         Raises:
             InvalidInputError: something that is no passage, far too long a one, or more tokens than `max_tokens`.
         """
-        # By identity: passages do not change, and the entry keeps them alive, so that no other takes over their ids.
-        name = tuple(map(id, passages))
-        with self._lock:
-            known = self._prepared.get(name)
-            if known is not None:
-                self._prepared.move_to_end(name)
-                return known
+        known = self._lately(passages)
+        if known is not None:
+            return known
         tokens = self._passages.passages(list(map(Passage.of, passages)))
         wanted = {k: ids for one in tokens for k, ids in zip(one.keys, one.ids, strict=True) if len(ids) > one.heading}
         lengths = {key: len(wanted[key]) for key in sorted(wanted)}
@@ -216,10 +212,17 @@ class Layout:
             )
         made = Prepared(tuple(passages), tokens, wanted, lengths)
         with self._lock:
-            self._prepared[name] = made
-            while len(self._prepared) > _PREPARED:
-                self._prepared.popitem(last=False)
+            self._prepared = [made, *self._prepared[: _PREPARED - 1]]
         return made
+
+    def _lately(self, passages: Sequence[Passage | str]) -> Prepared | None:
+        # By identity, which is all that a request over thousands of passages has time for; passages do not change.
+        for one in self._prepared:
+            if len(one.passages) == len(passages) and all(map(is_, one.passages, passages)):
+                with self._lock:
+                    self._prepared = [one, *(other for other in self._prepared if other is not one)]
+                return one
+        return None
 
     def joined(self, tokens: Tokens, found: Mapping[bytes, NDArray[np.float32]]) -> NDArray[np.float32]:
         """[n] scores of a passage's tokens from those of its windows: the mean where windows overlap."""

@@ -112,8 +112,7 @@ class QueryPasses:
             outputs = list(self._forward(*inputs))
         passes = {}
         for key, start, (_, rows) in zip(asked, starts, asked.values(), strict=False):
-            index = torch.tensor(rows, device=outputs[0].device) + int(start)
-            chosen = [output.index_select(1, index) for output in outputs]
+            chosen = [_at(output, int(start), rows) for output in outputs]
             passes[key] = Pass(chosen[0], chosen[1], chosen[2], *self._logits)
         return passes
 
@@ -147,3 +146,11 @@ class QueryPasses:
             self._decoder.forward(ids, positions, call)
             self._logits = call.scale, call.softcap
             return torch.stack(call.rows), torch.stack(call.rest), torch.stack(call.on_prefix)
+
+
+def _at(output: Tensor, start: int, rows: Sequence[int]) -> Tensor:
+    """The wanted rows of one query, [P, R, ...]."""
+    if rows[-1] - rows[0] == len(rows) - 1:
+        # A slice: an index would be copied to the device, and the copy would wait for the pass to end.
+        return output[:, start + rows[0] : start + rows[-1] + 1]
+    return output.index_select(1, torch.tensor(rows, device=output.device) + start)

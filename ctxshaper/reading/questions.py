@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ctxshaper.reading.head_sets import HeadSet
 from ctxshaper.reading.keys import QueryRows
@@ -65,6 +66,7 @@ class Questions:
 
     def __init__(self, passes: QueryPasses, heads: HeadSet) -> None:
         self._passes, self._heads = passes, heads
+        self._slots = tuple(heads.slots.index((pair.layer, pair.kv_head)) for pair in heads.pairs)
         self._memory = PassMemory()
         self._batcher: RequestBatcher[Question, Pass] = RequestBatcher(self._memory, self._read)
 
@@ -95,18 +97,22 @@ class Questions:
         if without is not None:
             parts.append(found[without.key])
             counts = np.concatenate((counts, -without.counts))
-        slots = self._heads.slots
-        heads = torch.tensor([pair.weight for pair in self._heads.pairs], dtype=torch.float32)
-        weights = heads[:, None] * torch.from_numpy(counts).float()
         return QueryRows(
             rows=torch.cat([part.rows for part in parts], 1),
-            slots=tuple(slots.index((pair.layer, pair.kv_head)) for pair in self._heads.pairs),
+            slots=self._slots,
             rest=torch.cat([part.rest for part in parts], 1),
             prefix=torch.cat([part.on_prefix for part in parts], 1),
-            weights=weights.to(parts[0].rows.device),
+            weights=self._weights(counts, parts[0].rows.device),
             scale=parts[0].scale,
             softcap=parts[0].softcap,
         )
+
+    def _weights(self, counts: NDArray[np.float64], device: torch.device) -> torch.Tensor:
+        """[P, R] float32."""
+        heads = torch.tensor([pair.weight for pair in self._heads.pairs], dtype=torch.float32)
+        weights = heads[:, None] * torch.from_numpy(counts).float()
+        # From pinned memory, or the copy would wait for the pass to end.
+        return weights.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else weights.to(device)
 
 
 def _bytes_of(one: Pass) -> int:

@@ -74,11 +74,8 @@ class KeyShelf:
         try:
             missing = held.missing
             stored = self._stored(missing)
-            for key, keys in stored.items():
-                held.put(key, keys)
             absent = {key: wanted[key] for key in missing if key not in stored}
-            for key, keys in self._batcher.read(absent).items():
-                held.put(key, keys)
+            _put(held, {**stored, **self._batcher.read(absent)})
             yield Taken(held, self.slots, len(lengths) - len(missing), len(stored), len(absent))
         finally:
             held.release()
@@ -148,6 +145,16 @@ class _Lately:
 
     def release(self, handles: Iterable[PassageKeys]) -> None:
         """Nothing to do, likewise."""
+
+
+def _put(held: HeldKeys, new: Mapping[bytes, PassageKeys]) -> None:
+    if new:
+        # In the order in which places were reserved, so that they are written in few pieces.
+        names = [name for name in held.missing if name in new]
+        device = held.arena.keys.device
+        keys = torch.cat([new[name].keys.to(device) for name in names], 1)
+        scales = [scales.to(device) for name in names if (scales := new[name].scales) is not None]
+        held.put_batch(names, keys, torch.cat(scales, 1) if scales else None)
 
 
 def _split(names: Sequence[bytes], lengths: Sequence[int], batch: PassageKeys) -> dict[bytes, PassageKeys]:

@@ -22,7 +22,7 @@ _ENCODERS = {}
 
 
 def tiny_reader(folder, **options) -> Reader:
-    reader = Reader(folder, profile=options.pop("profile", PROFILE), dtype="float32", **options)
+    reader = Reader(folder, **{"profile": PROFILE, "dtype": "float32"} | options)
     # Parsing the tokenizer's 49,152 words is most of what a tiny reader costs.
     reader._model.__dict__["encoder"] = _ENCODERS.setdefault(folder, None) or reader.encoder
     _ENCODERS[folder] = reader.encoder
