@@ -8,7 +8,10 @@ start of endless code) is put right afterwards.
 """
 
 import re
+from bisect import bisect_left
+from collections.abc import Sequence
 from enum import Enum
+from itertools import chain, starmap
 from typing import NamedTuple
 
 from markdown_it import MarkdownIt
@@ -46,6 +49,8 @@ _OPENS_ITSELF = re.compile(r"[ ]{0,3}\[[^\]\n]{1,200}\]:[ \t]|[ \t]*[•·▪‣
 _KEY_LINE = re.compile(r"[ \t>]*[^\W\d_][\w-]{0,30}(?: [\w-]{1,30}){0,2}[:：](?:[ \t]|$)")
 _RAW_HTML = re.compile(r"[ \t>]*<(?:script|style|pre|textarea|!|\?)", re.I)
 _CODE_SIGN = re.compile(r"[{}\[\]=<>_$\\|&@#^~`]|\w\(")
+# Many one-line items of one list, alike but for their words; each is a block if the first and the last are.
+_ALIKE = re.compile(r"^( {0,3})([-+*]) [^\W\d_][^|\n]*+\n(?:\1\2 [^\W\d_][^|\n]*+\n){8,}+", re.M)
 _PROMPT = re.compile(r"[ \t]*(?:>>>|\$ |In \[)")
 
 
@@ -101,6 +106,7 @@ class _Lines:
         self.clean = clean
         self.starts = starts
         self.kinds: dict[int, Kind] = {}
+        self.at: Sequence[int] = range(len(starts) + 1)  # by line that the parser reads: its number in the text
 
     def line(self, number: int) -> str:
         return self.text(number, number + 1)
@@ -130,10 +136,9 @@ class _Lines:
         # Each round ends the paragraph before a stray fence and reads on behind it. Three rounds, because
         # every further one reads the remaining text again.
         for attempt in range(3):
-            parser = MarkdownIt("commonmark").disable(["inline", "reference"])
-            tokens = parser.parse(self.clean[self.starts[first] :])
-            stray = self.stray_fence(tokens, first) if attempt < 2 else None
-            self.take(tokens, first, stray)
+            tokens = self.tokens(first)
+            stray = self.stray_fence(tokens) if attempt < 2 else None
+            self.take(tokens, stray)
             if stray is None:
                 break
             self.kinds[stray] = Kind.WHOLE
@@ -143,7 +148,31 @@ class _Lines:
             self.kinds[first] = Kind.PROSE
         return self.kinds
 
-    def stray_fence(self, tokens: list[Token], first: int) -> int | None:
+    def tokens(self, first: int) -> list[Token]:
+        """Returns the parser's tokens from this line on, whose own lines `at` maps to those of the text.
+
+        The parser takes some 30 microseconds a line, whatever the line's length. So of a long run of like items it
+        reads the first and the last.
+        """
+        parser = MarkdownIt("commonmark").disable(["inline", "reference"])
+        runs = [
+            (bisect_left(self.starts, match.start()) + 1, bisect_left(self.starts, match.end()) - 1)
+            for match in _ALIKE.finditer(self.clean, self.starts[first])
+        ]
+        if runs:
+            ends = [first, *(end for _, end in runs)]
+            begins = [*(begin for begin, _ in runs), len(self.starts)]
+            read = [range(a, b) for a, b in zip(ends, begins, strict=True)]
+            self.at = [*chain.from_iterable(read), len(self.starts)]
+            tokens = parser.parse("".join(self.text(part.start, part.stop) for part in read if part))
+            items = {self.at[token.map[0]] for token in tokens if token.type == "list_item_open" and token.map}
+            if all(begin - 1 in items and end in items for begin, end in runs):
+                self.kinds |= dict.fromkeys(chain.from_iterable(starmap(range, runs)), Kind.PROSE)
+                return tokens
+        self.at = range(first, len(self.starts) + 1)
+        return parser.parse(self.clean[self.starts[first] :])
+
+    def stray_fence(self, tokens: list[Token]) -> int | None:
         """Returns the line of a last, unclosed, unnamed fence with prose behind it.
 
         A passage cut out of a document may begin inside a fence; its closing line then looks like an
@@ -152,20 +181,20 @@ class _Lines:
         last = tokens[-1] if tokens else None
         if last is None or last.type != "fence" or last.map is None or last.info.strip():
             return None
-        begin, end = last.map[0] + first, last.map[1] + first
+        begin, end = self.at[last.map[0]], self.at[last.map[1]]
         closed = end - begin > 1 and self.line(end - 1).strip().startswith(last.markup)
         if closed or looks_like_code(self.text(begin + 1, end) if begin + 1 < end else ""):
             return None
         return begin
 
-    def take(self, tokens: list[Token], first: int, stop: int | None) -> None:
+    def take(self, tokens: list[Token], stop: int | None) -> None:
         """Notes where the blocks of these tokens start."""
         fresh = False  # a container has just opened: its marker and its first block are one
         for token in tokens:
             if token.map is None or token.nesting < 0:
                 fresh = fresh and not token.type.startswith(("list_item", "blockquote"))
                 continue
-            begin, end = token.map[0] + first, token.map[1] + first
+            begin, end = self.at[token.map[0]], self.at[token.map[1]]
             if stop is not None and begin >= stop:
                 break
             if token.type in ("list_item_open", "blockquote_open"):

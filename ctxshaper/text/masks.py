@@ -144,10 +144,14 @@ def masked_of(clean: str) -> str:
     return _CJK_THEN_DIGIT.sub("字", masked)
 
 
+def without_marker(masked: str) -> str:
+    """Hides the marker of a block that is a list item."""
+    marker = _LIST_MARKER.match(masked)
+    return " " * marker.end() + masked[marker.end() :] if marker else masked
+
+
 def mask_block(masked: str, language: str) -> str:
-    """Hides what only makes sense inside one block: its marker, inline code, ordinals."""
-    if marker := _LIST_MARKER.match(masked):
-        masked = " " * marker.end() + masked[marker.end() :]
+    """Hides what only makes sense inside one block, which has no marker any more: inline code, ordinals."""
     if "`" in masked:
         masked = _without_code(masked)
     if language in ORDINAL_LANGUAGES:

@@ -15,7 +15,7 @@ from ctxshaper.data import Span
 from ctxshaper.errors import InvalidInputError
 from ctxshaper.text.languages import guess
 from ctxshaper.text.markdown import Kind, find_blocks
-from ctxshaper.text.masks import clean_of, mask_block, masked_of
+from ctxshaper.text.masks import clean_of, mask_block, masked_of, without_marker
 
 # A segment beyond this many characters could not meet a budget; it is cut at a clause or between words.
 _LONGEST = 4_000
@@ -32,6 +32,7 @@ _CLOSERS = frozenset(")]}」』”’»›）】》〉〕｣\"'*_~")
 _ALWAYS_CLOSING = frozenset(")]}」』”）】》〉〕｣")
 _STRAIGHT_OR_OPENING = frozenset("\"'“‘„«‹([{¿¡")
 _LATIN_STOPS = frozenset(".!?…")
+_MAY_END = re.compile(r"[^\w ,:;-]", re.ASCII)
 _CJK = re.compile("[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
 # What ties a sentence to the quotation before it: Japanese particles, Chinese verbs of speech.
 _JAPANESE_GOES_ON = re.compile("[とはがをのにでもや、]|って|という|など|から|まで")
@@ -95,13 +96,16 @@ def sentences(text: str, language: str | None = None) -> tuple[Span, ...]:
     cuts: list[int] = []
     for start, end, kind in _joined(text, clean):
         if kind is Kind.PROSE:
-            block_language = given or guess(clean[start:end], default)
-            block = mask_block(masked[start:end], block_language)
             last = start
-            for cut in _sentence_cuts(text[start:end], block, block_language):
-                cuts += _clause_cuts(text, masked, last, start + cut)
-                last = start + cut
-                cuts.append(last)
+            block = without_marker(masked[start:end])
+            # Most items of lists are words without a stop: seen at once, where the splitter takes 20 microseconds.
+            if _MAY_END.search(block):
+                block_language = given or guess(clean[start:end], default)
+                block = mask_block(block, block_language)
+                for cut in _sentence_cuts(text[start:end], block, block_language):
+                    cuts += _clause_cuts(text, masked, last, start + cut)
+                    last = start + cut
+                    cuts.append(last)
             cuts += _clause_cuts(text, masked, last, end)
         cuts.append(end)
     return tuple(Span(start, end) for start, end in zip([0, *cuts[:-1]], cuts, strict=True))

@@ -1,11 +1,16 @@
 """A sentence that names another passage's title links the two."""
 
+import re
+
 import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ctxshaper import Budget, Context, EvidenceFilter, Parts, Passage, Run
 from ctxshaper.ranking.links import link_features, title_links
 from ctxshaper.stages.evidence_filter.scores import ATTENTION_WEIGHTS, Evidence
 from ctxshaper.stages.selection import units_of
+from ctxshaper.text.terms import terms
 
 
 def test_who_names_whose_title():
@@ -62,3 +67,20 @@ def test_the_second_passage_of_a_bridge_is_kept(reader):
     assert "Ghent" in shaped.text
     assert "chess" not in shaped.text
     assert shaped.tokens <= shaped.limit
+
+
+WORDS = st.lists(st.sampled_from(["a", "b", "Ab", "the", "the b", "(x)", "(", ")", ",", "字", "É"]), max_size=9).map(
+    " ".join
+)
+
+
+@given(st.lists(WORDS, min_size=1, max_size=5), st.lists(WORDS, max_size=6))
+def test_names_are_found_as_if_each_were_sought_by_itself(titles, texts):
+    owners = np.array([i % len(titles) for i in range(len(texts))], dtype=np.int64)
+    bare = [re.sub(r"\s*\([^()]*\)\s*$", "", title) or title for title in titles]
+    names = [f" {' '.join(terms(title))} " for title in bare]
+    expected = [
+        [len(name) >= 5 and names[owner] != name and name in f" {' '.join(terms(text))} " for name in names]
+        for owner, text in zip(owners, texts, strict=True)
+    ]
+    assert title_links(titles, texts, owners).tolist() == expected

@@ -28,6 +28,8 @@ RULED = "The person who designed the bridge is"
         ("Ada, who built it, was born in what year?", "Ada, who built it, was born in"),
         ("The film sold more than how many copies?", "The film sold more than"),
         ("It stands in Lyon. What is it called?", "It is called"),
+        ("Who designed the bridge??", RULED),
+        ("Who designed the bridge? I forgot.", RULED),
     ],
 )
 def test_questions_by_rule(question, hint):

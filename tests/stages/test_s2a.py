@@ -1,6 +1,7 @@
 """S2A: what its answers are read as, what its check lets through, and every way in which a model can fail."""
 
 import asyncio
+import time
 
 import pytest
 import torch
@@ -17,6 +18,8 @@ from ctxshaper import (
     Pipeline,
     StageError,
 )
+from ctxshaper.data import Span
+from ctxshaper.stages.s2a.alignment import _longest_common_subsequence, aligned_runs
 from ctxshaper.stages.s2a.answers import parse, unusable, written
 from ctxshaper.stages.s2a.support import Source
 
@@ -297,3 +300,52 @@ def test_the_embedded_model_ends_in_something_sound():
     for passage in shaped.passages:
         assert passage.spans
     assert "How many apples" in S2A().shape_query(MESSAGE, generator).text
+
+
+def test_a_preface_is_a_first_line_and_nothing_else():
+    assert parse("Sure, here it is:\nFacts.").context == "Facts."
+    assert parse("** Here's the context:**\nFacts.").context == "Facts."
+    assert parse("The name of the book:\nFacts.").context == "The name of the book:\nFacts."
+    assert parse("Facts. Okay:\nMore.").context == "Facts. Okay:\nMore."
+    assert [parse(text).context for text in ("None.", "**N/A**", "!!!", "___", "")] == [""] * 5
+
+
+def test_many_spans_of_one_source_are_cut_in_one_pass():
+    source = "One fact is here. " * 3_000
+    spans = [Span(i, i + 17) for i in range(0, len(source), 18)]
+    started = time.process_time()
+    assert Source(source, spans).sentences == tuple(spans)
+    assert time.process_time() - started < 2
+
+
+def test_a_copy_of_long_code_is_supported_piece_by_piece():
+    code = "```\n" + "".join(f"value{i} = {i}\n" for i in range(450)) + "```\n"
+    assert Source(code).check(code.replace("\n", " ")).coverage == 1.0
+    assert not Source(code).check("value7 = 777").spans
+
+
+def test_a_common_word_does_not_hide_the_sentence_that_is_meant():
+    source = "The cat sat here. " * 2_000 + "The cat found 3 birds. " + "The cat sat here. " * 2_000
+    verdict = Source(source).check("The cat found 3 birds.")
+    assert [source[s.start : s.end] for s in verdict.spans] == ["The cat found 3 birds."]
+
+
+WORDS = st.lists(st.sampled_from(["a", "b", "c", "d", "e"]), max_size=14)
+
+
+@given(WORDS, WORDS)
+def test_aligned_runs_are_equal_words_in_order(first, second):
+    for runs in (aligned_runs(first, second), _longest_common_subsequence(first, second)):
+        reached = (0, 0)
+        for a, b, size in runs:
+            assert first[a : a + size] == second[b : b + size]
+            assert size > 0
+            assert (a, b) >= reached
+            assert b >= reached[1]
+            reached = a + size, b + size
+    # The longest common subsequence by its definition.
+    table = [[0] * (len(second) + 1) for _ in range(len(first) + 1)]
+    for i, ours in enumerate(first):
+        for j, theirs in enumerate(second):
+            table[i + 1][j + 1] = table[i][j] + 1 if ours == theirs else max(table[i][j + 1], table[i + 1][j])
+    assert sum(size for _, _, size in runs) == table[-1][-1]

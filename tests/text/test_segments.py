@@ -288,3 +288,18 @@ def test_agrees_with_hotpotqa() -> None:
             right, found, expected = right + len(gold & mine), found + len(mine), expected + len(gold)
     # Measured: 0.985. Most of the rest are quotations, which are kept whole here, and slips of the data.
     assert 2 * right / (found + expected) > 0.98
+
+
+@pytest.mark.parametrize("marker", ["-", "*", "+", "  -", "   *"])
+def test_a_long_list_is_cut_like_its_items(marker):
+    items = [f"{marker} item {chr(97 + i)}. Its text\n" for i in range(26)]
+    before, after = "Some text\n\n", "\n# A heading\n\nMore text.\n"
+    text = before + "".join(items) + after
+    assert parts(text, blocks(text)) == [before, *items[:-1], items[-1] + "\n", "# A heading\n\n", "More text.\n"]
+
+
+def test_a_long_list_inside_code_is_code():
+    text = "```yaml\n" + "- item\n" * 30 + "```\nText.\n" + "- item\n" * 30
+    assert len(blocks(text)) == 1 + 1 + 30
+    html = "<!--\n" + "- item\n" * 30 + "-->\n"
+    assert len(blocks(html)) == 1

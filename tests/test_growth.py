@@ -1,0 +1,190 @@
+"""All work on somebody's text is linear in its length, whatever the text.
+
+Each function that handles text runs on texts made to be slow, of 10,000 and 100,000 characters (and a million where
+that is quick). `exponents` gives the table: the power of the length by which the time grows, at worst.
+"""
+
+import contextlib
+import gc
+import math
+import random
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from ctxshaper.connectors.matching import find_loosely, longest_run
+from ctxshaper.data import Budget, Span
+from ctxshaper.errors import CtxshaperError
+from ctxshaper.generators.redaction import Redactor
+from ctxshaper.pipelines.recipes import Recipe
+from ctxshaper.ranking.links import title_links
+from ctxshaper.stages.attention_rag.hint import by_rule, read_hint
+from ctxshaper.stages.s2a.answers import Answer, join, parse, written
+from ctxshaper.stages.s2a.support import Source, numbers
+from ctxshaper.text.languages import guess
+from ctxshaper.text.segments import blocks, sentences
+from ctxshaper.text.terms import terms
+from ctxshaper.text.tokenization import encodable
+
+Make = Callable[[int], str]
+
+SMALL, LARGE, LARGEST = 10_000, 100_000, 1_000_000
+# Ten times the text may take thirty times as long: clocks and caches are not exact; squares would take a hundred.
+MOST = 30
+# Times below this are noise; a function that takes less for LARGE is tried on LARGEST too.
+NOISE, QUICK = 0.004, 0.02
+
+
+def repeated(piece: str, before: str = "", after: str = "") -> Make:
+    return lambda n: before + (piece * (n // len(piece) + 1))[:n] + after
+
+
+def mixed(n: int) -> str:
+    signs = "[]()!*_`\"'“”‘’.,;:?<>|-#\n \t\\0aZé字。「」~{}&=/+%@"
+    return "".join(random.Random(n).choices(signs, k=n))
+
+
+TEXTS: dict[str, Make] = (
+    {
+        "[ [a](b) [a](b)": repeated("[a](b)", before="["),
+        "a    b": repeated(" ", "a", "b"),
+        "- a, - a": repeated("- a\n"),
+        "- a, - b below": repeated("- a\n  - b\n"),
+        "> > >": repeated("\n> "),
+        ".[1].[1]": repeated(".[1]"),
+        ".***": repeated("*" * 18 + "a.", "."),
+        "none !!!": repeated("!", "none", "x"),
+        "sure sure": repeated("sure: "),
+        "sure    :": repeated(" ", "sure", ":"),
+        "Dr. Dr.": repeated("Dr. "),
+        "1:1:1": repeated("1:"),
+        "what what": repeated("what "),
+        "who ???": repeated("?", "who is "),
+        "a?a?": repeated("a?"),
+        "of which , , ,": repeated(", ", "it is of which "),
+        "“He. ”": repeated("“He. ” "),
+        "。“": repeated("。“"),
+        "a. 字。": repeated("a. 字。"),
+        "code": repeated("x = f(a, 3)\n", "```\n", "\n```\n"),
+        "a code fence that does not close": repeated("a\n", "```\n"),
+        "<div>": repeated("<div>\n"),
+        "a: b": repeated("a: b\n", "---\n"),
+        '{"context": [[[': repeated("[", '{"context": ', "}"),
+        '{"context": "\\"\\"': repeated('\\"', '{"context": "', '"}'),
+        "&a *a": repeated("*a, ", "a: [&a b, ", "]"),
+        "CONTEXT: QUESTION:": repeated("CONTEXT: a\nQUESTION: b\n"),
+        "word word": repeated("word "),
+        "3 a 3 a": repeated("3 a "),
+        "prose": repeated("Ada Moreau designed the bridge, which is not old, in 1883. "),
+        "marks on a letter": repeated("\u0315\u0300", "e"),
+        "lone surrogates": repeated("\ud800"),
+        "mixed": mixed,
+    }
+    | {sign * 3: repeated(sign) for sign in "!(]“\"'`<|\\.-= \n字a1"}
+    | {"|-|": repeated("|-|"), "![": repeated("![")}
+)
+
+FACT = "The cat sat on 3 mats, not here."
+
+
+def refusing(function: Callable[[str], object]) -> Callable[[str], object]:
+    """The function, of which a refusal is an answer too."""
+
+    def call(text: str) -> object:
+        with contextlib.suppress(CtxshaperError):
+            return function(text)
+        return None
+
+    return call
+
+
+FUNCTIONS: dict[str, Callable[[str], object]] = {
+    "blocks": blocks,
+    "sentences": sentences,
+    "guess": guess,
+    "terms": terms,
+    "encodable": encodable,
+    "answers.parse": parse,
+    "answers.parse, labelled": lambda text: parse(f"CONTEXT: {text}\nQUESTION: {text}"),
+    "answers.written": lambda text: written(Answer(text)),
+    "answers.join": lambda text: join(text.split(" ")),
+    "hint.by_rule": by_rule,
+    "hint.read_hint": lambda text: read_hint("Who sat?", text),
+    "support: source": lambda text: Source(text).check(FACT),
+    "support: sentence": lambda text: Source(FACT).check(text),
+    "support: both": lambda text: Source(text).check(text),
+    "support: spans": lambda text: Source(text, [Span(i, i + 1) for i in range(0, len(text), 50)]).sentences,
+    "support: numbers": numbers,
+    "links: titles": lambda text: title_links([text, f"{text} ({text})"], ["b", text], np.array([0, 1])),
+    "citations: find_loosely": lambda text: find_loosely([text], text[len(text) // 2 :] + "z"),
+    "citations: longest_run": lambda text: longest_run([text], text[len(text) // 2 :] + "z"),
+    "redaction": Redactor(["sk-a!a(a.a-a"]),
+    "Budget.parse": refusing(Budget.parse),
+    "Recipe.parse": refusing(Recipe.parse),
+    "Recipe.parse, a value": refusing(lambda text: Recipe.parse(f"stages:\n  - GemFilter: {{unit: {text}}}")),
+}
+
+
+def seconds(function: Callable[[str], object], text: str) -> float:
+    # The garbage collector walks all objects of the process, those of other tests too, whenever many were made.
+    gc.disable()
+    started = time.process_time()
+    try:
+        function(text)
+        return time.process_time() - started
+    finally:
+        gc.enable()
+
+
+def growth(function: Callable[[str], object], make: Make) -> tuple[float, float]:
+    """How many times as long ten times the text takes, and what the larger one took in seconds."""
+    small, large = seconds(function, make(SMALL)), seconds(function, make(LARGE))
+    if large > QUICK:
+        # What was measured beside other work may be too long, never too short.
+        if large > MOST * max(small, NOISE):
+            small, large = seconds(function, make(SMALL)), min(large, seconds(function, make(LARGE)))
+        return large / max(small, NOISE), large
+    largest = seconds(function, make(LARGEST))
+    return largest / max(large, NOISE), largest
+
+
+def exponents(names: list[str] | None = None) -> dict[str, tuple[float, str, float]]:
+    """By function: the worst exponent, the text that it arises on, and seconds per million characters at worst."""
+    table = {}
+    for name in names or FUNCTIONS:
+        rows = []
+        for text, make in TEXTS.items():
+            ratio, took = growth(FUNCTIONS[name], make)
+            rows.append((math.log10(max(ratio, 1e-9)), text, took))
+        table[name] = (*max(rows)[:2], max(row[2] for row in rows))
+    return table
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_time_grows_with_the_length_and_not_with_its_square(name):
+    slow = {}
+    for text, make in TEXTS.items():
+        ratio, took = growth(FUNCTIONS[name], make)
+        if ratio > MOST or took > 10:
+            slow[text] = f"{ratio:.0f} times as long, {took:.2f} s"
+    assert not slow
+
+
+def test_titles_of_many_passages_are_sought_in_one_pass():
+    def seek(n: int) -> float:
+        titles, texts = [f"Title {i}" for i in range(n)], [f"See title {n - 1 - i}, and so on." for i in range(n)]
+        started = time.process_time()
+        links = title_links(titles, texts, np.arange(n))
+        took = time.process_time() - started
+        assert (np.argmax(links, axis=1) == np.arange(n)[::-1]).all()
+        assert links.sum() == n
+        return took
+
+    assert seek(4_000) < MOST * max(seek(400), NOISE)
+
+
+def test_a_check_that_measures_squares_would_fail():
+    ratio, _ = growth(lambda text: [text.count("ab" * 40) for _ in range(len(text) // 500)], repeated("ab"))
+    assert ratio > MOST
