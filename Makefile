@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 # One exact torch: where a CPU build is at hand it is taken, and nothing else then pulls gigabytes of CUDA.
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test check setup llmlingua clean
+.PHONY: demo test check bench setup llmlingua clean
 
 setup: $(VENV)/.stamp
 
@@ -26,6 +26,9 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench: setup
+	$(BIN)/python -m benchmarks
 
 # LLMLingua as a baseline of `ctxshaper eval`: transformers 4.45 is the last that it runs with on this model.
 llmlingua:

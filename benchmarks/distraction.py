@@ -1,114 +1,113 @@
-"""The distracting effect by kind of passage, and what the filter costs and gains.
-
-    python benchmarks/distraction.py --data ../shared/data
+"""The distracting effect by kind of passage, and what DistractionFilter costs and gains.
 
 RGB (counterfactual) and NQ-20 with hard distractors. The filter's guard was chosen to keep gold on both data sets; its
-figures here are of odd ones. RGB is for evaluation only (CC BY-NC-SA): none of its text is printed.
+figures here are of odd questions. RGB is for evaluation only (CC BY-NC-SA): none of its text is printed.
 """
+
+from __future__ import annotations
 
 import argparse
 import json
 import random
 import time
-import warnings
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from ctxshaper import Abstention, Context, DistractionFilter, Passage, Reader
+from benchmarks.questions import DATA, FILES, NATURAL, context_of
+from benchmarks.table import Table
+from ctxshaper import DistractionFilter, LanguageModel, LocalGenerator, Parts
 from ctxshaper.calibration.orders import scorer
 from ctxshaper.evaluation.loaders import load_questions
 from ctxshaper.evaluation.paired import paired_gain
 from ctxshaper.evaluation.prompts import prompt
 from ctxshaper.evaluation.questions import Question
-from ctxshaper.generators import LocalGenerator
+from ctxshaper.stages.distraction_filter.abstention import Abstention
+
+Logs = list[NDArray[np.float64]]
+_KINDS = ("positive", "positive_wrong", "negative")
+# So many of a question's own distractors are held against as many passages of other questions.
+_DRAWN = 6
 
 
-def main() -> None:
-    """Measure what the options ask for and print it."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--model", default=None, help="of the distracting effect; the embedded one if left out")
+def options(parser: argparse.ArgumentParser) -> None:
+    """What can be asked for."""
+    parser.add_argument("--data", type=Path, default=DATA, help="the folder of the labelled questions")
+    parser.add_argument("--model", help="of the distracting effect; the embedded one if left out")
     parser.add_argument("--rgb", type=int, default=100, help="questions of RGB")
     parser.add_argument("--hard", type=int, default=40, help="questions of NQ-20 for distractors against random ones")
     parser.add_argument("--filter", type=int, default=37, help="odd questions of NQ-20 for the filter")
-    arguments = parser.parse_args()
+
+
+def run(arguments: argparse.Namespace) -> list[Table]:
+    """The effect of the kinds of RGB, of distractors against random passages, and the filter."""
     torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
-    abstention = Abstention(arguments.model)
-    print("check", abstention.check, "follows:", abstention.check.follows, flush=True)
-    hard = load_questions(arguments.data / "nq20_hard.jsonl")
-    rgb(abstention, arguments.data / "rgb_counterfactual.jsonl", arguments.rgb)
-    distractors(abstention, hard[: arguments.hard])
-    filtered(abstention, hard[1::2][: arguments.filter])
+    model = LanguageModel(arguments.model)
+    abstention = Abstention(model)
+    check = abstention.check
+    note = (
+        f"{model.name} {'follows' if check.follows else 'ignores'} the instruction to abstain: distracting effect "
+        f"of unrelated passages {check.unrelated:.3f}, of answering ones {check.answering:.3f}, ordered "
+        f"{check.ordered:.2f}."
+    )
+    hard = load_questions(arguments.data / FILES[NATURAL])
+    return [
+        Table(
+            "distracting effect",
+            {**rgb(abstention, arguments.data, arguments.rgb), **distractors(abstention, hard[: arguments.hard])},
+            [note, "Ordered: how often it is above the kind named last, within a question; chance is 0.5."],
+        ),
+        filtered(model, hard[1::2][: arguments.filter]),
+    ]
 
 
-def rgb(abstention: Abstention, path: Path, count: int) -> None:
-    """Mean DE by class, and how often a class outranks `negative` within a question."""
-    started, kinds = time.perf_counter(), ("positive", "positive_wrong", "negative")
-    found: dict[str, list[np.ndarray]] = {kind: [] for kind in kinds}
-    for line in path.read_text(encoding="utf-8").splitlines()[:count]:
-        entry = json.loads(line)
-        groups = [entry[kind][:3] for kind in kinds]
+def rgb(abstention: Abstention, folder: Path, count: int) -> dict[str, dict[str, float]]:
+    """The kinds of RGB. The loader shuffles them, as a retriever would; here the kinds are wanted."""
+    found: dict[str, Logs] = {kind: [] for kind in _KINDS}
+    for line in (folder / "rgb_counterfactual.jsonl").read_text(encoding="utf-8").splitlines()[:count]:
+        entry: dict[str, Any] = json.loads(line)
+        groups = [entry[kind][:3] for kind in _KINDS]
         logs = abstention.log_abstain(entry["query"], [text for group in groups for text in group])
-        for kind, own in zip(kinds, np.split(logs, np.cumsum([len(g) for g in groups])[:-1]), strict=True):
+        for kind, own in zip(_KINDS, np.split(logs, np.cumsum([len(g) for g in groups])[:-1]), strict=True):
             found[kind].append(own)
-    for kind in kinds:
-        report(f"RGB {kind}", np.concatenate(found[kind]))
-    for kind in kinds[:2]:
-        print(f"  {kind} above negative within a question: {above(found[kind], found['negative']):.3f}")
-    print(f"  {time.perf_counter() - started:.0f} s", flush=True)
+    return {f"RGB, {kind}": figures(found[kind], found["negative"]) for kind in _KINDS}
 
 
-def distractors(abstention: Abstention, questions: list[Question]) -> None:
-    """Mean DE of a question's own distractors against passages of other questions."""
-    started, source = time.perf_counter(), random.Random(0)
-    own, foreign, gold = [], [], []
+def distractors(abstention: Abstention, questions: list[Question]) -> dict[str, dict[str, float]]:
+    """A question's own distractors against passages of other questions."""
+    draw = random.Random(0)
+    found: dict[str, Logs] = {"distractors": [], "gold": [], "random": []}
     for number, question in enumerate(questions):
-        near = source.sample([i for i in range(len(question.passages)) if i not in question.gold], 6)
-        far = [source.choice(q.passages) for q in source.sample([*questions[:number], *questions[number + 1 :]], k=6)]
-        right = [question.passages[i] for i in sorted(question.gold)]
-        logs = abstention.log_abstain(question.text, [*(question.passages[i] for i in near), *far, *right])
-        own.append(logs[:6])
-        foreign.append(logs[6:12])
-        gold.append(logs[12:])
-    for name, logs in (("distractors", own), ("random", foreign), ("gold", gold)):
-        report(f"NQ-20 {name}", np.concatenate(logs))
-    print(f"  distractor above random within a question: {above(own, foreign):.3f}")
-    print(f"  gold above random within a question: {above(gold, foreign):.3f}")
-    gain = paired_gain([-x.mean() for x in own], [-x.mean() for x in foreign])
-    print(f"  mean -log P(abstain), distractors minus random: {gain}")
-    print(f"  {time.perf_counter() - started:.0f} s", flush=True)
+        near = draw.sample([i for i in range(len(question.passages)) if i not in question.gold], _DRAWN)
+        others = draw.sample([*questions[:number], *questions[number + 1 :]], k=_DRAWN)
+        far = [draw.choice(other.passages) for other in others]
+        gold = [question.passages[i] for i in sorted(question.gold)]
+        logs = abstention.log_abstain(question.text, [*(question.passages[i] for i in near), *far, *gold])
+        found["distractors"].append(logs[:_DRAWN])
+        found["random"].append(logs[_DRAWN : 2 * _DRAWN])
+        found["gold"].append(logs[2 * _DRAWN :])
+    return {f"NQ-20, {kind}": figures(logs, found["random"]) for kind, logs in found.items()}
 
 
-def filtered(abstention: Abstention, questions: list[Question]) -> None:
-    """Gold kept and the answer's log-likelihood, full against filtered, by what happens if the model fails."""
-    score, reader = scorer(LocalGenerator(), "log-likelihood"), Reader()
-    whole = [score(prompt(q.text, q.passages), q.answers) for q in questions]
-    for mode in ("pass", "use"):
-        stage = DistractionFilter(reader=reader, abstention=abstention, when_ignored=mode)
-        kept, total, passages, scores, seconds = 0, 0, 0, [], 0.0
-        for question, before in zip(questions, whole, strict=True):
-            marked = [
-                Passage(p.text, metadata={**p.metadata, "gold": i in question.gold}, rank=i)
-                for i, p in enumerate(question.passages)
-            ]
-            started = time.perf_counter()
-            shaped = stage(Context(question.text, tuple(marked), reader.count_tokens)).passages
-            seconds += time.perf_counter() - started
-            kept += sum(p.metadata["gold"] for p in shaped)
-            total += len(question.gold)
-            passages += len(shaped)
-            same = len(shaped) == len(marked)
-            scores.append(before if same else score(prompt(question.text, shaped), question.answers))
-        offered = sum(len(q.passages) for q in questions)
-        print(f"filter, when_ignored={mode}: gold kept {kept}/{total} = {kept / total:.3f}; passages kept ", end="")
-        print(f"{passages / offered:.3f}; log-likelihood {np.mean(whole):.4f} -> {np.mean(scores):.4f}", end="")
-        print(f" {paired_gain(scores, whole)}; {seconds / len(questions):.2f} s a question", flush=True)
+def figures(logs: Logs, others: Logs) -> dict[str, float]:
+    """Of one kind; `logs` are log P(abstain) by question."""
+    every = np.concatenate(logs)
+    effects = -np.expm1(every)
+    return {
+        "n": len(every),
+        "mean": float(effects.mean()),
+        "above 0.8": float((effects > 0.8).mean()),
+        "mean log P(abstain)": float(every.mean()),
+        "ordered": above(logs, others),
+    }
 
 
-def above(high: list[np.ndarray], low: list[np.ndarray]) -> float:
+def above(high: Logs, low: Logs) -> float:
     """How often a passage of one kind is more distracting than one of the other, of the same question; 0.5: chance."""
     pairs = [
         (h[:, None] < n).mean() + (h[:, None] == n).mean() / 2
@@ -118,12 +117,34 @@ def above(high: list[np.ndarray], low: list[np.ndarray]) -> float:
     return float(np.mean(pairs))
 
 
-def report(name: str, logs: np.ndarray) -> None:
-    """Print one kind's figures; `logs` are log P(abstain)."""
-    effects = -np.expm1(logs)
-    print(f"{name}: n={len(logs)} mean DE {effects.mean():.5f} (hard > 0.8: {(effects > 0.8).mean():.3f}), ", end="")
-    print(f"mean log P(abstain) {logs.mean():.3f}")
-
-
-if __name__ == "__main__":
-    main()
+def filtered(model: LanguageModel, questions: Sequence[Question]) -> Table:
+    """Gold kept and the answer's log-likelihood, full against filtered, by what happens if the model fails."""
+    score = scorer(LocalGenerator(), "log-likelihood")
+    parts = Parts(language_model=model)
+    whole = [score(prompt(q.text, q.passages), q.answers) for q in questions]
+    rows: dict[str, dict[str, float]] = {}
+    for mode in ("pass", "use"):
+        stage = replace(DistractionFilter(), when_ignored=mode)
+        gold, passages, scores, seconds = 0, 0, [], 0.0
+        for question, before in zip(questions, whole, strict=True):
+            context = context_of(question, parts.count)
+            started = time.perf_counter()
+            shaped = stage(context, parts).passages
+            seconds += time.perf_counter() - started
+            gold += sum(p.rank in question.gold for p in shaped)
+            passages += len(shaped)
+            same = len(shaped) == len(question.passages)
+            scores.append(before if same else score(prompt(question.text, shaped), question.answers))
+        gain = paired_gain(scores, whole)
+        rows[f"when_ignored={mode}"] = {
+            "gold kept": gold / sum(len(q.gold) for q in questions),
+            "passages kept": passages / sum(len(q.passages) for q in questions),
+            "log-likelihood, whole": float(np.mean(whole)),
+            "filtered": float(np.mean(scores)),
+            "gain": gain.gain,
+            "95% from": gain.low,
+            "to": gain.high,
+            "p": gain.p,
+            "seconds a question": seconds / len(questions),
+        }
+    return Table("DistractionFilter on NQ-20", rows)

@@ -1,82 +1,143 @@
-"""How much evidence is kept at equal tokens: this project's filter beside BM25 and sentence embeddings.
+"""Evidence kept at equal tokens: EvidenceFilter and its parts beside BM25, embeddings and GemFilter.
 
-    python benchmarks/evidence.py [--data FOLDER]
-
-HotpotQA 100: share of supporting sentences that are kept whole. nq20_hard: share of questions whose answer still stands
-in the rendered text. Every method chooses sentences of the same segmentation under the same budget, counted over the
-rendered text. Weights, those of the links between passages too, are fitted on one half of HotpotQA and reported on the
-other, both ways round; nq20_hard takes no part in any fit. Set by hand for both: the weight of a passage's embedding
-and the links' floor. The heads of the shipped profile were chosen by `ctxshaper
-calibrate` on made-up questions; that 19 layers are read was decided with these questions in view.
+HotpotQA 100: share of supporting sentences that are kept whole. nq20_hard and MuSiQue 40: share of questions whose
+answer still stands in the rendered text. Every method chooses sentences of the same segmentation under the same budget,
+counted over the rendered text. Weights, those of the links between passages too, are fitted on one half of HotpotQA and
+reported on the other, both ways round; nq20_hard and MuSiQue take no part in any fit. Set by hand with HotpotQA and
+nq20_hard in view: the mixture and the links' floor. The heads of the shipped profile were chosen by
+`ctxshaper calibrate` on made-up questions; that 19 layers are read was decided with HotpotQA and nq20_hard in view.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from labelled import DATA, Labelled, evidence, load
 from numpy.typing import NDArray
 
-from ctxshaper import Budget, Context, Embedder, EvidenceFilter, Reader, Span
+from benchmarks.questions import DATA, FILES, HOTPOT, NATURAL, context_of, evidence_kept, load
+from benchmarks.table import Table
+from ctxshaper import Budget, Context, Log, Parts, Run, Unit
+from ctxshaper.evaluation.baselines import baseline
+from ctxshaper.evaluation.questions import Question
 from ctxshaper.ranking.lexical import bm25
-from ctxshaper.stages import Log
-from ctxshaper.stages.evidence_filter import ATTENTION_WEIGHTS, FUSED_WEIGHTS, LINK_WEIGHTS
-from ctxshaper.stages.selection import Candidate, select, units_of
+from ctxshaper.stages.base import ScoringStage
+from ctxshaper.stages.evidence_filter.scores import ATTENTION_WEIGHTS, FUSED_WEIGHTS, LINK_WEIGHTS, Evidence
+from ctxshaper.stages.gem_filter import span_means
+from ctxshaper.stages.selection import select, text_of, units_of
 
 SHARES = (0.15, 0.30, 0.50)
-COLUMNS = {"attention": (0, 1), "attention + embedding + BM25": (0, 1, 2, 3)}
-Scores = NDArray[np.float64]
+# Which features are fitted together: attention of the unit and of its passage, embedding, BM25.
+COLUMNS = {"attention": (0, 1), "attention, embedding, BM25": (0, 1, 2, 3)}
+Numbers = NDArray[np.float64]
+Score = Callable[["Case", int | None], Numbers | Sequence[float]]
 
 
 @dataclass
-class Question:
+class Case:
     """One question, its units and what is known of them."""
 
-    labelled: Labelled
-    units: list[list[Span]]
-    first: Scores
-    second: Scores
+    question: Question
+    context: Context
+    units: list[Unit]
+    run: Run
+    evidence: Evidence
+    features: Numbers
 
     @property
-    def context(self) -> Context:
-        """The question and its passages."""
-        return self.labelled.context
+    def texts(self) -> list[str]:
+        """What each unit says."""
+        return [text_of(self.context, unit).strip() for unit in self.units]
 
 
-def kept(question: Question, scores: Scores, share: float) -> tuple[float, float]:
-    """Evidence kept, and tokens taken, when the best units fill a share of the tokens."""
-    given = question.context
+def options(parser: argparse.ArgumentParser) -> None:
+    """What can be asked for."""
+    parser.add_argument("--data", type=Path, default=DATA, help="the folder of the labelled questions")
+    parser.add_argument("--sets", nargs="+", choices=tuple(FILES), default=tuple(FILES))
+    parser.add_argument("--limit", type=int, help="only the first so many questions of each set")
+    parser.add_argument("--only", nargs="+", default=("",), help="methods whose name contains one of these")
+
+
+def run(arguments: argparse.Namespace) -> list[Table]:
+    """The evidence kept and the tokens taken, by method, data set and budget."""
+    parts = Parts()
+    sets: dict[str, list[Case]] = {}
+    for name, questions in load(arguments.data, arguments.sets).items():
+        asked = questions[: arguments.limit]
+        sets[name] = [case_of(question, parts) for question in asked]
+        _say(f"{name}: {len(asked)} questions read")
+    notes, fitted = [], {}
+    if HOTPOT in sets:
+        halves = sets[HOTPOT][::2], sets[HOTPOT][1::2]
+        fitted = {name: [fit(half, columns) for half in halves] for name, columns in COLUMNS.items()}
+    for name, pairs in fitted.items():
+        told = " and ".join(str([*own.round(2).tolist(), *link.round(2).tolist()]) for own, link in pairs)
+        notes.append(f"Weights of {name} and the links, fitted on either half of HotpotQA: {told}.")
+    evidence: dict[str, dict[str, float]] = {}
+    tokens: dict[str, dict[str, float]] = {}
+    for title, score in methods(fitted, parts).items():
+        if any(part in title for part in arguments.only):
+            evidence[title], tokens[title] = figures(score, sets)
+            _say(title)
+    return [Table("evidence kept", evidence, notes), Table("share of the tokens taken", tokens)]
+
+
+def case_of(question: Question, parts: Parts) -> Case:
+    """Read one question with all features."""
+    context, run = context_of(question, parts.count), Run(parts)
+    units = units_of(context, "sentence")
+    evidence = Evidence(context, units, run, embedding=True, bm25=True)
+    return Case(question, context, units, run, evidence, evidence.features(context.query))
+
+
+def figures(score: Score, sets: dict[str, list[Case]]) -> tuple[dict[str, float], dict[str, float]]:
+    """Mean evidence kept and mean share of the tokens, by data set and budget; of nq20_hard by halves as well."""
+    found: dict[str, float] = {}
+    taken: dict[str, float] = {}
+    for name, cases in sets.items():
+        # Half 0 is scored with the weights fitted on half 1 and the other way round; other sets with the shipped ones.
+        scored = [(case, score(case, n % 2 if name == HOTPOT else None)) for n, case in enumerate(cases)]
+        for share in SHARES:
+            pairs = np.array([kept(case, scores, share) for case, scores in scored])
+            found[f"{name} {share:.0%}"], taken[f"{name} {share:.0%}"] = pairs.mean(0)
+            if name == NATURAL:
+                for half, said in enumerate(("even", "odd")):
+                    found[f"{name} {said} {share:.0%}"] = pairs[half::2, 0].mean()
+    return {key: float(value) for key, value in found.items()}, {key: float(value) for key, value in taken.items()}
+
+
+def kept(case: Case, scores: Numbers | Sequence[float], share: float) -> tuple[float, float]:
+    """Evidence kept, and share of the tokens taken, when the best units fill a share of the tokens."""
+    given = case.context
     context = Context(given.query, given.passages, given.count, Budget(share=share))
-    flat = [(i, span) for i, spans in enumerate(question.units) for span in spans]
-    candidates = [Candidate(i, span, float(s)) for (i, span), s in zip(flat, scores, strict=True)]
-    shaped = select(context, candidates, Log(), context.limit)
+    shaped = select(context, case.units, list(map(float, scores)), Log(), context.limit)
+    assert context.limit is not None
     assert shaped.tokens <= context.limit
-    return evidence(question.labelled, shaped), shaped.tokens / context.tokens
+    return evidence_kept(case.question, shaped), shaped.tokens / context.tokens
 
 
-def fit(questions: Sequence[Question], columns: Sequence[int], stage: EvidenceFilter) -> tuple[Scores, Scores]:
+def fit(cases: Sequence[Case], columns: Sequence[int]) -> tuple[Numbers, Numbers]:
     """Weights of the features and of the links: those of the features alone, which the links stand on, then all."""
-    tables = [question.first[:, list(columns)] for question in questions]
-    alone = regress(questions, tables)
-    links = [stage.links(q.context, q.units, table @ alone) for q, table in zip(questions, tables, strict=True)]
-    both = regress(questions, [np.hstack(pair) for pair in zip(tables, links, strict=True)])
+    tables = [case.features[:, list(columns)] for case in cases]
+    alone = regress(cases, tables)
+    links = [case.evidence.links(table @ alone) for case, table in zip(cases, tables, strict=True)]
+    both = regress(cases, [np.hstack(pair) for pair in zip(tables, links, strict=True)])
     full = np.zeros(len(FUSED_WEIGHTS))
     full[list(columns)] = both[: len(columns)]
     return full, both[len(columns) :]
 
 
-def regress(questions: Sequence[Question], tables: Sequence[Scores]) -> Scores:
+def regress(cases: Sequence[Case], tables: Sequence[Numbers]) -> Numbers:
     """Weights that make the supporting sentences likely among all of a question's (listwise logistic regression)."""
     rows = []
-    for question, table in zip(questions, tables, strict=True):
-        flat = [(i, s) for i, spans in enumerate(question.units) for s in spans]
-        known = question.labelled.sentences
-        gold = [n for n, (i, s) in enumerate(flat) if any(i == rank and s.overlaps(g) for rank, g in known)]
+    for case, table in zip(cases, tables, strict=True):
+        known = case.question.evidence
+        gold = [n for n, u in enumerate(case.units) if any(u.passage == r and u.span.overlaps(g) for r, g in known)]
         rows.append((torch.tensor(table), torch.tensor(gold)))
     weights = torch.full((tables[0].shape[1],), 0.5, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS([weights], max_iter=100)
@@ -92,89 +153,57 @@ def regress(questions: Sequence[Question], tables: Sequence[Scores]) -> Scores:
     return weights.detach().numpy()
 
 
-def methods(
-    fitted: dict[str, list[tuple[Scores, Scores]]], stage: EvidenceFilter
-) -> dict[str, Callable[[Question, int | None], Scores]]:
+def methods(fitted: dict[str, list[tuple[Numbers, Numbers]]], parts: Parts) -> dict[str, Score]:
     """Scores of a question's units by method; the second argument is the half that the question belongs to."""
-    embedder, reader = stage.embedder, stage.reader
+    fused, attention, link = map(np.array, (FUSED_WEIGHTS, ATTENTION_WEIGHTS, LINK_WEIGHTS))
 
-    def texts(question: Question, titled: bool = False) -> list[str]:
-        pairs = zip(question.context.passages, question.units, strict=True)
-        return [(f"{p.title}: " if titled else "") + p.source[s.start : s.end].strip() for p, u in pairs for s in u]
+    def linked(case: Case, scores: Numbers, weights: Numbers) -> Numbers:
+        return scores + case.evidence.links(scores) @ weights
 
-    def linked(question: Question, scores: Scores, weights: Scores) -> Scores:
-        return scores + stage.links(question.context, question.units, scores) @ weights
+    def mixed(case: Case, scores: Numbers) -> Numbers:
+        return case.evidence.mixed(case.features, scores)
 
-    def hedged(question: Question, scores: Scores) -> Scores:
-        return stage.hedged(question.context, question.units, question.first, scores)
-
-    def unseen(name: str, shipped: Sequence[float]) -> Callable[[Question, int | None], Scores]:
-        # Half 0 is scored with the weights fitted on half 1 and the other way round; nq20_hard with the shipped ones.
-        def score(question: Question, half: int | None) -> Scores:
-            own, link = (np.array(shipped), np.array(LINK_WEIGHTS)) if half is None else fitted[name][1 - half]
-            scores = linked(question, question.first @ own, link)
-            return hedged(question, scores) if own[2] else scores
+    def as_shipped(*, all_signals: bool, second_hop: bool = False) -> Score:
+        def score(case: Case, _: int | None) -> Numbers:
+            signals = Evidence(case.context, case.units, case.run, embedding=all_signals, bm25=all_signals)
+            return signals.scores(second_hop=second_hop)
 
         return score
 
-    def gem(question: Question, _: int | None) -> Scores:
-        reading = reader.read_gem(question.context.query, question.context.passages)
-        return np.concatenate([r.span_scores(u) for r, u in zip(reading.passages, question.units, strict=True)])
+    def unseen(name: str, shipped: Numbers) -> Score:
+        def score(case: Case, half: int | None) -> Numbers:
+            own, weights = (shipped, link) if half is None else fitted[name][1 - half]
+            scores = linked(case, case.features @ own, weights)
+            return mixed(case, scores) if own[2] else scores
 
-    fused, attention, link = np.array(FUSED_WEIGHTS), np.array(ATTENTION_WEIGHTS), np.array(LINK_WEIGHTS)
+        return score
+
+    def gem(case: Case, _: int | None) -> Sequence[float]:
+        return span_means(parts.reader.read_gem(case.context.query, case.context.passages), case.units)[0]
+
+    def of(name: str) -> Score:
+        stage = baseline(name)
+        assert isinstance(stage, ScoringStage)
+        return lambda case, _: stage.score(case.context, case.units, case.run)
+
+    attended, together = COLUMNS
     return {
-        "EvidenceFilter: attention, links (recipe fast)": lambda q, _: linked(q, q.first @ attention, link),
-        "  weights fitted on the other half": unseen("attention", ATTENTION_WEIGHTS),
-        "  without links": lambda q, _: q.first @ attention,
-        "EvidenceFilter: + embedding + BM25 (recipe qa)": lambda q, _: hedged(q, linked(q, q.first @ fused, link)),
-        "  weights fitted on the other half ": unseen("attention + embedding + BM25", FUSED_WEIGHTS),
-        "  without links ": lambda q, _: hedged(q, q.first @ fused),
-        "  without the mixture": lambda q, _: linked(q, q.first @ fused, link),
-        "EvidenceFilter: + second hop": lambda q, _: hedged(
-            q, linked(q, stage.join_hops(q.first @ fused, q.second @ fused), link)
-        ),
+        "EvidenceFilter: attention, links (recipe fast)": as_shipped(all_signals=False),
+        "fast, weights fitted on the other half": unseen(attended, attention),
+        "fast, without links": lambda case, _: case.features @ attention,
+        "EvidenceFilter: + embedding + BM25 (recipe qa)": as_shipped(all_signals=True),
+        "qa, weights fitted on the other half": unseen(together, fused),
+        "qa, without links": lambda case, _: mixed(case, case.features @ fused),
+        "qa, without the mixture": lambda case, _: linked(case, case.features @ fused, link),
+        "qa, with a second hop": as_shipped(all_signals=True, second_hop=True),
         "GemFilter by sentence, causal": gem,
-        "BM25 of sentences": lambda q, _: bm25(q.context.query, texts(q)),
-        "BM25 of sentences with titles": lambda q, _: bm25(q.context.query, texts(q, titled=True)),
-        "MiniLM of sentences": lambda q, _: embedder.similarity(q.context.query, texts(q)),
-        "MiniLM of sentences with titles": lambda q, _: embedder.similarity(q.context.query, texts(q, titled=True)),
-        "first sentences": lambda q, _: -np.arange(sum(map(len, q.units)), dtype=float),
+        "BM25 of sentences": lambda case, _: bm25(case.context.query, case.texts),
+        "BM25 of sentences with titles": of("bm25"),
+        "MiniLM of sentences": lambda case, _: parts.embedder.similarity(case.context.query, case.texts),
+        "MiniLM of sentences with titles": of("minilm"),
+        "first sentences": of("first-k"),
     }
 
 
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--data", type=Path, default=DATA)
-    stage = EvidenceFilter(embedding=True, bm25=True, second_hop=True, reader=Reader(), embedder=Embedder())
-    sets: dict[str, list[Question]] = {}
-    for name, entries in load(parser.parse_args().data, stage.reader.count_tokens).items():
-        sets[name] = []
-        for labelled in entries:
-            context = labelled.context
-            units = [units_of(p, "sentence") for p in context.passages]
-            first = stage.features(context, units, context.query, Log())
-            query = stage.second_query(context, units, first @ np.array(FUSED_WEIGHTS))
-            second = stage.features(context, units, query, Log())
-            sets[name].append(Question(labelled, units, first, second))
-
-    halves = sets["HotpotQA"][::2], sets["HotpotQA"][1::2]
-    fitted = {name: [fit(half, columns, stage) for half in halves] for name, columns in COLUMNS.items()}
-    for name, (a, b) in fitted.items():
-        halves_say = " and ".join(str([*own.round(2).tolist(), *link.round(2).tolist()]) for own, link in (a, b))
-        print(f"weights of {name}, fitted on either half: {halves_say}")
-    print(
-        f"{'evidence kept (share of the tokens)':46s}" + "".join(f"{n} {s:.0%}".rjust(16) for n in sets for s in SHARES)
-    )
-    for title, score in methods(fitted, stage).items():
-        cells = []
-        for name, questions in sets.items():
-            scored = [(q, score(q, n % 2 if name == "HotpotQA" else None)) for n, q in enumerate(questions)]
-            for share in SHARES:
-                found, tokens = np.mean([kept(q, scores, share) for q, scores in scored], axis=0)
-                cells.append(f"{found:.3f} ({tokens:.3f})")
-        print(f"{title:46s}" + "".join(cell.rjust(16) for cell in cells), flush=True)
-
-
-if __name__ == "__main__":
-    main()
+def _say(progress: str) -> None:
+    print(progress, file=sys.stderr, flush=True)

@@ -98,7 +98,6 @@ _LAZY = {
     "Unit": "ctxshaper.stages",
     "WritingStage": "ctxshaper.stages",
 }
-_OF_READER = ("torch", "transformers", "tokenizers", "numpy")
 
 __all__ = [
     "S2A",
@@ -158,20 +157,22 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'ctxshaper' has no attribute {name!r}")
     try:
         return getattr(import_module(_LAZY[name]), name)
-    except ModuleNotFoundError as error:
-        missing = (error.name or "").partition(".")[0]
-        if missing not in _OF_READER:
-            raise
-        return _stand_in(name, missing)
+    except ImportError as error:
+        return _stand_in(name, error)
 
 
-def _stand_in(name: str, missing: str) -> type:
+def _stand_in(name: str, error: ImportError) -> type:
     """A class that can be imported and named where an extra is missing, and says so when it is used."""
+    from ctxshaper.extras import missing_extra
+
+    refusal = missing_extra(name, error)
+    if refusal is error:
+        raise error
 
     def refuse(*_: Any, **__: Any) -> Any:
-        raise MissingDependencyError(f"{name} needs {missing}; pip install 'ctxshaper[reader]'")
+        raise refusal
 
-    return type(name, (), {"__new__": refuse, "__doc__": f"{name} needs pip install 'ctxshaper[reader]'."})
+    return type(name, (), {"__new__": refuse, "__doc__": str(refusal)})
 
 
 def __dir__() -> list[str]:

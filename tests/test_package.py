@@ -9,29 +9,34 @@ import pytest
 import ctxshaper
 
 PUBLIC = [
-    "Abstention",
     "AttentionRAG",
     "AttnRank",
     "Budget",
     "Context",
     "CtxshaperError",
+    "DeadlineError",
+    "Decision",
     "DistractionFilter",
-    "Dropped",
     "Embedder",
     "EvidenceFilter",
     "FakeGenerator",
-    "FocalReader",
+    "FakeReader",
     "GemFilter",
     "Generator",
     "GeneratorError",
     "HeadProfile",
     "InvalidInputError",
+    "Kept",
     "LangChainGenerator",
+    "LanguageModel",
     "LlamaIndexGenerator",
     "LocalGenerator",
+    "Log",
+    "Message",
     "MissingDependencyError",
     "ModelError",
     "OpenAIGenerator",
+    "Parts",
     "Passage",
     "Pipeline",
     "PositionProfile",
@@ -40,12 +45,19 @@ PUBLIC = [
     "Recipe",
     "RecipeError",
     "Rendering",
+    "Run",
     "S2A",
+    "ScoringStage",
+    "SetAside",
     "Span",
+    "Stage",
     "StageError",
     "StageTrace",
     "Trace",
+    "Unit",
     "UnsupportedModelError",
+    "WritingStage",
+    "Written",
 ]
 
 
@@ -72,14 +84,23 @@ def test_importing_needs_no_model_library():
     assert run(code).strip() == "[]"
 
 
-def test_a_missing_extra_is_one_clear_error():
+def test_the_base_install_imports_everything_and_says_what_is_missing_when_it_is_used():
     code = (
-        "import sys; sys.modules['torch'] = None\n"
+        "import sys\n"
+        "for name in ('torch', 'numpy', 'transformers', 'tokenizers', 'httpx', 'sentence_transformers', 'bm25s'):\n"
+        "    sys.modules[name] = None\n"
+        "from ctxshaper import *\n"
         "import ctxshaper\n"
-        "try:\n    ctxshaper.Pipeline\n"
-        "except ctxshaper.MissingDependencyError as e: print(e)"
+        "assert all(getattr(ctxshaper, name) for name in ctxshaper.__all__)\n"
+        "Recipe.load('careful'), Context('q', (Passage('x'),), len).to_json(), FakeGenerator('a').generate('b')\n"
+        "for use in (lambda: Reader(), lambda: LanguageModel('x'), lambda: Embedder(),\n"
+        "            lambda: Pipeline.from_recipe('fast').shape('q', ['x. y.'], 1)):\n"
+        "    try:\n        use()\n"
+        "    except MissingDependencyError as e: print(e)"
     )
-    assert "pip install 'ctxshaper[reader]'" in run(code)
+    lines = run(code).splitlines()
+    assert len(lines) == 4
+    assert all("pip install 'ctxshaper[re" in line for line in lines)
 
 
 def test_help_answers_in_half_a_second():

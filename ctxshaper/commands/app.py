@@ -11,11 +11,12 @@ import typer
 from ctxshaper.commands.calibrate import calibrate
 from ctxshaper.commands.doctor import doctor
 from ctxshaper.commands.evaluate import evaluate
-from ctxshaper.commands.extras import advice
 from ctxshaper.commands.mine_distractors import mine_distractors
 from ctxshaper.commands.profile import profile
 from ctxshaper.commands.shape import shape
+from ctxshaper.commands.store import store_app
 from ctxshaper.errors import CtxshaperError, InvalidInputError
+from ctxshaper.extras import advice
 
 app = typer.Typer(
     name="ctxshaper",
@@ -55,6 +56,7 @@ app.command()(explained(calibrate))
 app.command()(explained(profile))
 app.command("mine-distractors")(explained(mine_distractors))
 app.command()(explained(doctor))
+app.add_typer(store_app(explained), name="store")
 
 
 @app.callback(invoke_without_command=True)

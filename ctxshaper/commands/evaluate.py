@@ -34,9 +34,7 @@ def evaluate(
     ],
     recipe: Annotated[
         list[str] | None,
-        typer.Option(
-            help="A recipe, baseline:NAME for another tool, or baselines for all that are installed. Repeat it."
-        ),
+        typer.Option(help="A recipe, baseline:NAME for another tool, or baselines for all installed. Repeat it."),
     ] = None,
     budget: Annotated[str, typer.Option(help="Budgets, between commas.")] = "15%,30%,50%",
     measure: Annotated[

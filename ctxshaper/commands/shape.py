@@ -45,13 +45,13 @@ def shape(
 ) -> None:
     """Shape passages for a question and print what the generator should read."""
     # What the user may have mistyped is checked before anything that takes seconds is imported.
-    limit = None if budget is None else Budget.parse(_number(budget))
+    limit = None if budget is None else Budget.parse(budget)
     if not query.strip():
         raise InvalidInputError("the query is empty; write the question behind -q")
     given = _passages([*(files or []), *(passages or [])])
     shaped = _with_progress(lambda: _shape(query, given, recipe, limit, model))
     typer.echo(shaped.to_json() if as_json else _printable(shaped.text))
-    for warning in getattr(shaped, "warnings", ()):
+    for warning in shaped.warnings:
         _say(warning)
     if trace and not as_json:
         typer.echo(shaped.trace.to_json(indent=2), err=True)
@@ -67,14 +67,6 @@ def _passages(paths: list[str]) -> list[Passage]:
     if not paths:
         raise InvalidInputError("no passages: name files or folders, or - for standard input")
     return list(iter_passages(paths, _say))
-
-
-def _number(budget: str) -> str | float:
-    """A budget as the command line spells it: `0.3` is the share that 30% is."""
-    try:
-        return float(budget) if "." in budget else budget
-    except ValueError:
-        return budget
 
 
 def _shape(query: str, passages: list[Passage], recipe: str, budget: Budget | None, model: str | None) -> Context:

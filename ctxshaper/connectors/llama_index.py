@@ -15,9 +15,10 @@ try:
     from llama_index.core.schema import BaseNode, ImageNode, MetadataMode, Node, NodeWithScore, QueryBundle, TextNode
 except ImportError as missing:
     from ctxshaper.errors import MissingDependencyError
+    from ctxshaper.extras import install_line
 
     raise MissingDependencyError(
-        "ctxshaper.connectors.llama_index needs llama-index-core; pip install 'ctxshaper[llama-index]'"
+        f"ctxshaper.connectors.llama_index needs llama-index-core; {install_line('llama-index')}"
     ) from missing
 from llama_index_instrumentation import get_dispatcher  # comes with llama-index-core
 from pydantic import ConfigDict, Field, PrivateAttr, field_serializer

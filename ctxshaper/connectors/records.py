@@ -33,6 +33,11 @@ class Record:
     rank: int | None = None
     dropped: tuple[dict[str, Any], ...] = ()
 
+    @property
+    def own(self) -> bool:
+        """Whether the text is its own source."""
+        return self.rank is None
+
 
 def read(data: Any, text: str) -> Record:
     """The record of a text; metadata is not trusted.
@@ -135,10 +140,13 @@ def results(passages: Sequence[Passage], outcome: Outcome, earlier: Sequence[Rec
     ranked = enumerate(passages) if outcome.applied is None else ((p.rank or 0, p) for p in outcome.applied.passages)
     made = []
     for rank, passage in ranked:
-        text, before = passage.joined(ellipsis), earlier[rank]
+        placed, before = passage.placed(ellipsis), earlier[rank]
+        text = "".join(piece.gap + piece.text for piece in placed)
         if outcome.applied is not None and not text.strip():
             continue  # it would leave no trace in the rendered text either
-        origins = follow(placed_origins(passage.placed(ellipsis)), before.origins)
+        origins = placed_origins(placed)
+        if not before.own:
+            origins = tuple(follow(origins, before.origins))
         now = dropped.get(rank, [])
         record: dict[str, Any] = {
             "pieces": [
@@ -164,11 +172,15 @@ def _by_rank(context: Context, earlier: Sequence[Record]) -> dict[int, list[dict
     lost: dict[int, list[dict[str, Any]]] = {}
     for stage in context.trace.stages:
         for decision in stage.dropped:
-            entries = lost.setdefault(decision.passage, [])
-            for origin in within(earlier[decision.passage].origins, decision.span.start, decision.span.end):
-                # Of words that were written, the range around all their support: one entry for each unit stays one.
-                around = [Span(origin.spans[0].start, origin.spans[-1].end)] if origin.spans else []
-                entries += [_dropped(s, decision.reason, json_safe(decision.score), stage.stage) for s in around]
+            before, span = earlier[decision.passage], decision.span
+            # Of words that were written, the range around all their support: one entry for each unit stays one.
+            around = [span]
+            if not before.own:
+                found = [o.spans for o in within(before.origins, span.start, span.end) if o.spans]
+                around = [Span(spans[0].start, spans[-1].end) for spans in found]
+            lost.setdefault(decision.passage, []).extend(
+                _dropped(s, decision.reason, json_safe(decision.score), stage.stage) for s in around
+            )
     return lost
 
 

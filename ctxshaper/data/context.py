@@ -10,6 +10,7 @@ from itertools import count as counting
 from typing import Any
 
 from ctxshaper.data.budget import Budget
+from ctxshaper.data.json import parse_json
 from ctxshaper.data.messages import Message
 from ctxshaper.data.passages import Passage
 from ctxshaper.data.rendering import Rendering
@@ -123,7 +124,7 @@ class Context:
         Raises:
             InvalidInputError: if the JSON is not such a context, or its text is not what its passages say.
         """
-        raw = _parsed(data)
+        raw = parse_json(data, "this context")
         try:
             context = cls(
                 query=raw["query"],
@@ -160,15 +161,3 @@ def _ranked(passages: Any) -> tuple[Passage, ...]:
     taken = {passage.rank for passage in made}
     free = (rank for rank in counting() if rank not in taken)
     return tuple(replace(p, rank=next(free)) if p.rank is None else p for p in made)
-
-
-def _parsed(data: str | bytes) -> Any:
-    def refuse(constant: str) -> Any:
-        raise InvalidInputError(f"{constant} is no number in JSON; write null")
-
-    try:
-        return json.loads(data, parse_constant=refuse)
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, InvalidInputError):
-            raise
-        raise InvalidInputError(f"this is not JSON: {error!r:.200}") from error

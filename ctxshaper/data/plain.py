@@ -48,8 +48,8 @@ class Frozen(Mapping[str, Any]):
         return Frozen, (self._items,)
 
 
-# Values nested deeper than this become their repr: no document needs it, and Python's own JSON breaks near 1,000.
-_DEEPEST = 100
+# Values nested deeper than this become a note of it: no document needs it, and the reader of JSON refuses 100 levels.
+_DEEPEST = 80
 
 
 def json_safe(value: Any, depth: int = 0) -> Any:

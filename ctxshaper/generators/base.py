@@ -6,19 +6,10 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from typing import Literal, Protocol, TypedDict, cast, get_args, runtime_checkable
+from typing import Protocol, cast, get_args, runtime_checkable
 
+from ctxshaper.data import Message, Role
 from ctxshaper.errors import InvalidInputError
-
-Role = Literal["system", "user", "assistant"]
-
-
-class Message(TypedDict):
-    """One turn of a conversation, spelled as everybody's API spells it."""
-
-    role: Role
-    content: str
-
 
 Prompt = str | Sequence[Message]
 # Calls of one batch that are under way together: an endpoint answers them side by side.
@@ -62,6 +53,26 @@ class Generator(Protocol):
         calls = [(copy_context(), prompt) for prompt in prompts]
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="ctxshaper-generate") as threads:
             return list(threads.map(lambda call: call[0].run(self.generate, call[1]), calls))
+
+    async def agenerate_batch(self, prompts: Sequence[Prompt]) -> list[str]:
+        """The same without blocking the event loop; by default a few `agenerate` at a time.
+
+        Raises:
+            GeneratorError: one of them has no answer; the others are cancelled.
+        """
+        room = asyncio.Semaphore(_AT_ONCE)
+
+        async def one(prompt: Prompt) -> str:
+            async with room:
+                return await self.agenerate(prompt)
+
+        tasks = [asyncio.create_task(one(prompt)) for prompt in prompts]
+        try:
+            return await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a text; where the tokenizer is out of reach, an estimate that is rather too high."""

@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from ctxshaper.errors import GeneratorError
 from ctxshaper.generators.base import Prompt, ScoringGenerator, as_text
@@ -47,10 +48,21 @@ class FakeGenerator(ScoringGenerator):
         """The script's answers, one after the other: a list of them goes by the prompts' order."""
         return [self.generate(prompt) for prompt in prompts]
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = threading.Lock()
+
     async def agenerate(self, prompt: Prompt) -> str:
         """The same; its delay does not block the event loop."""
         await asyncio.sleep(self.delay)
         return self._answer(as_text(prompt))
+
+    async def agenerate_batch(self, prompts: Sequence[Prompt]) -> list[str]:
+        """The script's answers, one after the other, as `generate_batch` gives them."""
+        return [await self.agenerate(prompt) for prompt in prompts]
 
     def logprobs(self, prompt: Prompt, continuation: str) -> list[float]:
         """A made-up log-probability for each word of a continuation; takes no answer from a list.

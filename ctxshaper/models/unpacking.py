@@ -40,8 +40,8 @@ def kept(source: ModelSource, folder: Path) -> ModelSource:
     """A GGUF model from a copy in a folder, made or repaired if need be; see `unpacked`."""
     if folder in _GIVEN_UP:
         return source
-    digest = source.fingerprint()
     with loading(source):
+        digest = file_hash(source.files()[0])
         try:
             if not intact(folder, digest):
                 _unpack(source, folder, digest)
@@ -57,7 +57,7 @@ def kept(source: ModelSource, folder: Path) -> ModelSource:
 
 
 def intact(folder: Path, of: str) -> bool:
-    """Whether a folder holds a copy of the weights of this fingerprint, byte for byte as it was written."""
+    """Whether a folder holds a copy of the GGUF file of this SHA-256, byte for byte as it was written."""
     try:
         manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
         files = [(folder / Path(name).name, digest) for name, digest in manifest["sha256"].items()]

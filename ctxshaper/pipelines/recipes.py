@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 import types
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
@@ -15,6 +16,13 @@ import yaml
 from ctxshaper.data import Budget, Rendering
 from ctxshaper.errors import InvalidInputError, RecipeError
 from ctxshaper.stages import Stage, stage_named, stage_names
+
+# The longest recipe that ships has 1,500 bytes. A file that is larger, nests deeper, or holds longer values is
+# something else, or made to take long.
+_MOST_BYTES = 1_000_000
+_DEEPEST = 20
+_LONGEST_VALUE = 10_000
+_LONGEST_NAME = 200
 
 
 @dataclass(frozen=True)
@@ -44,11 +52,13 @@ class Recipe:
         if text in shipped_recipes():
             return cls.parse(_shipped().joinpath(f"{text}.yaml").read_text(encoding="utf-8"), text)
         path = Path(name)
-        if not path.is_file():
+        if len(text) > _LONGEST_NAME or "\0" in text or not path.is_file():
             raise RecipeError(
-                f"there is no recipe {text!r}; shipped are {', '.join(shipped_recipes())}, or pass the path of a "
+                f"there is no recipe {text!r:.200}; shipped are {', '.join(shipped_recipes())}, or pass the path of a "
                 "YAML file"
             )
+        if (size := path.stat().st_size) > _MOST_BYTES:
+            raise RecipeError(f"{text} has {size:,} bytes, and a recipe at most {_MOST_BYTES:,}; is this a recipe?")
         try:
             return cls.parse(path.read_text(encoding="utf-8"), text)
         except UnicodeDecodeError as error:
@@ -61,13 +71,18 @@ class Recipe:
         Args:
             text: the YAML.
             name: what errors call it.
+
+        Raises:
+            RecipeError: it is not valid; the message names the line and the field.
         """
+        if len(text) > _MOST_BYTES:
+            raise RecipeError(f"{name} has {len(text):,} characters, and a recipe at most {_MOST_BYTES:,}")
         try:
-            root = yaml.compose(text, Loader=yaml.SafeLoader)
+            root = yaml.compose(text, Loader=_Loader)
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             where = f"{name}, line {mark.line + 1}" if mark else name
-            raise RecipeError(f"{where}: not valid YAML: {getattr(error, 'problem', error)}") from error
+            raise RecipeError(f"{where}: not valid YAML: {getattr(error, 'problem', error)!s:.300}") from error
         reader = _Reader(name)
         entries = reader.mapping(root, "the recipe")
         reader.known(entries, {f.name for f in fields(cls)}, "the recipe")
@@ -76,6 +91,8 @@ class Recipe:
         values: dict[str, Any] = {"stages": tuple(map(reader.stage, entries["stages"][1].value))}
         if "budget" in entries:
             node = entries["budget"][1]
+            if not isinstance(node, yaml.ScalarNode):
+                raise reader.fail(node, "budget must be one value, such as 2000 or 30%")
             with reader.at(node, "budget"):
                 values["budget"] = Budget.parse(reader.plain(node))
         if "rendering" in entries:
@@ -95,6 +112,28 @@ def shipped_recipes() -> list[str]:
 
 def _shipped() -> Any:
     return files("ctxshaper.pipelines").joinpath("shipped")
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses what makes a short file large: anchors and aliases, depth, endless values."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        problem = ""
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
+            problem = "a recipe holds no anchors (&) or aliases (*); write the value out, or in quotes if it is text"
+        elif self.depth > _DEEPEST:
+            problem = f"nested deeper than {_DEEPEST} levels"
+        elif isinstance(event, yaml.ScalarEvent) and len(event.value) > _LONGEST_VALUE:
+            problem = f"a value has {len(event.value):,} characters, and may have {_LONGEST_VALUE:,}"
+        if problem:
+            raise yaml.composer.ComposerError(None, None, problem, event.start_mark)
+        self.depth += 1
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
 
 class _At:
@@ -126,8 +165,8 @@ class _Reader:
         loader = yaml.SafeLoader("")
         try:
             return loader.construct_object(node, deep=True)
-        except yaml.YAMLError as error:
-            raise self.fail(node, f"not plain data: {error}") from error
+        except (yaml.YAMLError, ValueError) as error:  # ValueError: numbers too long to read, dates that are none
+            raise self.fail(node, f"not plain data: {error!s:.300}") from error
         finally:
             loader.dispose()
 
@@ -137,8 +176,10 @@ class _Reader:
             raise RecipeError(f"{self.name}{where}: {what} must be a mapping of names to values")
         entries: dict[str, tuple[yaml.Node, yaml.Node]] = {}
         for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise self.fail(key, f"a name in {what} must be one word, but here is a list or a mapping")
             if key.value in entries:
-                raise self.fail(key, f"{key.value!r} stands twice in {what}")
+                raise self.fail(key, f"{key.value!r:.80} stands twice in {what}")
             entries[str(key.value)] = (key, value)
         return entries
 
@@ -146,9 +187,9 @@ class _Reader:
         allowed = sorted(allowed)
         for name, (key, _) in entries.items():
             if name not in allowed:
-                close = difflib.get_close_matches(name, allowed, 1)
+                close = difflib.get_close_matches(name[:_LONGEST_NAME], allowed, 1)
                 hint = f"; did you mean {close[0]!r}?" if close else ""
-                raise self.fail(key, f"{what} has no field {name!r}; it takes {', '.join(allowed) or 'none'}{hint}")
+                raise self.fail(key, f"{what} has no field {name!r:.80}; it takes {', '.join(allowed) or 'none'}{hint}")
 
     def stage(self, node: yaml.Node) -> Stage:
         key: yaml.Node
@@ -158,11 +199,11 @@ class _Reader:
         else:
             entries = self.mapping(node, "a stage")
             if len(entries) != 1:
-                raise self.fail(node, f"a stage is one name with its options, but here are {', '.join(entries)}")
+                raise self.fail(node, f"a stage is one name with its options, but here are {', '.join(entries):.200}")
             ((name, (key, options)),) = entries.items()
         names = stage_names()
         if name not in names:
-            close = difflib.get_close_matches(name, names, 1)
+            close = difflib.get_close_matches(name[:_LONGEST_NAME], names, 1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise self.fail(key, f"there is no stage {name!r:.80}; there are {', '.join(names)}{hint}")
         empty = options is None or (isinstance(options, yaml.ScalarNode) and options.value == "")
@@ -187,7 +228,14 @@ class _Reader:
     def typed(self, value: Any, hint: Any, node: yaml.Node, what: str) -> None:
         if not _fits(value, hint):
             allowed = " or ".join(map(repr, get_args(hint))) if get_origin(hint) is Literal else _spell(hint)
-            raise self.fail(node, f"{what} must be {allowed}, but got {value!r}")
+            raise self.fail(node, f"{what} must be {allowed}, but got {_shown_value(value)}")
+
+
+def _shown_value(value: Any) -> str:
+    shown = reprlib.Repr()
+    shown.maxstring = shown.maxother = 80
+    # Python writes no number out that has thousands of digits.
+    return "a number too long to show" if isinstance(value, int) and value.bit_length() > 256 else shown.repr(value)
 
 
 def _fits(value: Any, hint: Any) -> bool:

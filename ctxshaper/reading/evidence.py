@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from ctxshaper.data import Passage
 from ctxshaper.errors import InvalidInputError
 from ctxshaper.reading.keys import QueryRows
-from ctxshaper.reading.layout import Question, Tokens
+from ctxshaper.reading.layout import Question
+from ctxshaper.reading.passage_tokens import Tokens
 from ctxshaper.reading.reader_model import ReaderModel
 from ctxshaper.reading.reading import PassageReading, Reading
 from ctxshaper.reading.scoring import Partial, by_rarity, evidence_scores, placed
@@ -66,7 +67,7 @@ def read_evidence_rows(
 
 
 def _tokens(model: ReaderModel, passages: Sequence[Passage | str]) -> list[Tokens]:
-    return [model.layout.passage(Passage.of(passage)) for passage in passages]
+    return model.layout.passages(list(map(Passage.of, passages)))
 
 
 def _without(model: ReaderModel) -> Question | None:

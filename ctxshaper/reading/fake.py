@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,7 +67,7 @@ class FakeReader:
         """Words and marks of punctuation of a text."""
         return sum(1 for _ in _TOKEN.finditer(text))
 
-    def remember(self, passages: Sequence[Passage | str]) -> None:
+    def remember(self, passages: Iterable[Passage | str]) -> None:
         """Nothing to do but to refuse what is no passage."""
         for passage in passages:
             Passage.of(passage)

@@ -27,7 +27,7 @@ def read_gem_alone(model: ReaderModel, query: str, passages: Sequence[Passage | 
     # The rule looks from the prompt's last token.
     last = len(question.ids) - 1
     question = replace(question, rows=(last,), counts=np.ones(1), key=question.key + b"last")
-    tokens = [layout.passage(Passage.of(passage)) for passage in passages]
+    tokens = layout.passages(list(map(Passage.of, passages)))
     wanted = layout.wanted([tokens])
     rows = model.questions(SET).rows([question])[0]
     with model.shelf_for(SET).take(wanted) as taken:

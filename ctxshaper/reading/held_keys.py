@@ -213,8 +213,8 @@ def _plan(some: Iterable[Place]) -> Plan:
     table = np.array([(place.start, place.tokens) for place in places], dtype=np.int64).reshape(-1, 2)
     ends = table[:, 1].cumsum()
     bounds = zip((ends - table[:, 1]).tolist(), ends.tolist(), strict=True)
-    slices = {place.key: slice(*bound) for place, bound in zip(places, bounds, strict=True)}
-    return Plan({place.key: place for place in places}, KeyRanges(table), slices)
+    named = {place.key: place for place in places}
+    return Plan(named, KeyRanges(table), {p.key: slice(*bound) for p, bound in zip(places, bounds, strict=True)})
 
 
 def _slice(place: Place) -> slice:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,9 +11,10 @@ from numpy.typing import NDArray
 
 from ctxshaper.data import Passage
 from ctxshaper.errors import InvalidInputError, ModelError
-from ctxshaper.reading.locks import ForkSafeLock
+from ctxshaper.reading.passage_tokens import Ids, PassageTokens, Tokens
 from ctxshaper.reading.profile import HeadProfile
 from ctxshaper.reading.row_weights import content
+from ctxshaper.reading.store import KeyStore
 from ctxshaper.text.tokenization import Encoder
 
 # Passages end at this position and the query follows: every passage is equally near to the query, and its memory
@@ -23,41 +22,8 @@ from ctxshaper.text.tokenization import Encoder
 _END = 2048
 # Positions that are left to the query where the model sees few. Set by hand: HotpotQA's longest question has 60 tokens.
 _QUERY_ROOM = 256
-# Tokens that two windows of a long passage share, so that a sentence at a border is whole in one of them. Set by hand:
-# longer than nearly every sentence.
-_OVERLAP = 128
-# Most tokens of a title; what is longer is no title.
-_HEADING = 64
 # Fewest tokens of a window: with less, a passage would be read in more windows than it has sentences.
 _LEAST_ROOM = 32
-# Bytes of the tokens that are kept beside the memories: some two million tokens.
-_KEPT_BYTES = 2**26
-
-Ids = NDArray[np.int32]
-
-
-@dataclass(frozen=True, eq=False)
-class Tokens:
-    """A passage as tokens: its windows, and where each window's tokens lie in its source.
-
-    Attributes:
-        offsets: [n, 2] character offsets of the source's tokens, half-open.
-        windows: token ranges, overlapping.
-        ids: by window, [heading + tokens] with the heading in front.
-        keys: by window, what its memory is known by.
-        heading: number of tokens of the heading.
-    """
-
-    offsets: NDArray[np.int64]
-    windows: tuple[tuple[int, int], ...]
-    ids: tuple[Ids, ...]
-    keys: tuple[bytes, ...]
-    heading: int
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes that its arrays hold."""
-        return self.offsets.nbytes + sum(ids.nbytes for ids in self.ids)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +53,7 @@ class Layout:
         max_context: how many positions a token can see, or None for any number.
         fingerprint: what else shapes a memory: weights, tokenizer, type.
         max_tokens: the most tokens of passages in one request.
+        store: keeps tokens on disk, or None.
 
     Attributes:
         prefix: tokens in front of every passage.
@@ -107,6 +74,7 @@ class Layout:
         max_context: int | None,
         fingerprint: tuple[object, ...],
         max_tokens: int,
+        store: KeyStore | None = None,
     ) -> None:
         self.encoder, self.name, self.max_context, self.max_tokens = encoder, name, max_context, max_tokens
         self.prefix = encoder.bos + encoder.markup(profile.prefix)
@@ -123,14 +91,7 @@ class Layout:
                 "prefix"
             )
         self.fingerprint = repr((*fingerprint, self.end, self.prefix)).encode()
-        self._known: OrderedDict[tuple[str, str], Tokens] = OrderedDict()
-        self._bytes = 0
-        self._lock = ForkSafeLock()
-
-    @property
-    def kept_bytes(self) -> int:
-        """Bytes of the texts and tokens that are kept for the next request."""
-        return self._bytes
+        self._passages = PassageTokens(encoder, self._room, self.fingerprint, max_tokens, store)
 
     def query(self, query: str, hint: str = "") -> tuple[list[int], list[int]]:
         """Tokens of the query in its frame, and which of them count: the query's own, and the last of a hint.
@@ -176,11 +137,12 @@ class Layout:
         """
         ids, ranges, read = list(self.prefix), [], []
         for passage in passages:
-            heading, own, offsets = self._encode(passage)
-            ids += heading + own
-            ranges.append((len(ids) - len(own), len(ids)))
+            one = self._passages.encode(passage)
+            own = len(one.ids)
+            ids += [*one.heading.tolist(), *one.ids.tolist()]
+            ranges.append((len(ids) - own, len(ids)))
             ids += self.gap
-            read.append(Tokens(offsets, ((0, len(own)),), (), (), len(heading)))
+            read.append(Tokens(one.offsets, ((0, own),), (), (), len(one.heading)))
         ids += self.query(query)[0]
         if self.max_context is not None and len(ids) > self.max_context:
             raise InvalidInputError(
@@ -190,37 +152,21 @@ class Layout:
         return ids, ranges, read
 
     def passage(self, passage: Passage) -> Tokens:
-        """A passage in windows that end where the query begins.
+        """A passage in windows that end where the query begins; see `passages`."""
+        return self._passages.passages([passage])[0]
+
+    def passages(self, passages: Sequence[Passage]) -> list[Tokens]:
+        """Passages in windows that end where the query begins. What is known or stored is not tokenised again.
 
         Raises:
             InvalidInputError: far more text than a request may hold.
         """
-        name = (passage.title or "", passage.source)
-        with self._lock:
-            known = self._known.get(name)
-            if known is not None:
-                self._known.move_to_end(name)
-                return known
-        heading, own, offsets = self._encode(passage)
-        ids = np.array(own, dtype=np.int32)
-        # A window always holds text: `_room` is at least `_LEAST_ROOM`, and a heading takes at most half of it.
-        room = self._room - len(heading)
-        windows = [(0, min(len(ids), room))]
-        while windows[-1][1] < len(ids):
-            start = windows[-1][1] - min(_OVERLAP, room // 4)
-            windows.append((start, min(len(ids), start + room)))
-        front = np.array(heading, dtype=np.int32)
-        pieces = tuple(np.concatenate((front, ids[a:b])) for a, b in windows)
-        keys = tuple(content_key(self.fingerprint, piece) for piece in pieces)
-        made = Tokens(offsets, tuple(windows), pieces, keys, len(heading))
-        with self._lock:
-            if name not in self._known:
-                self._known[name] = made
-                self._bytes += _bytes_of(name, made)
-            while self._bytes > _KEPT_BYTES:
-                oldest, tokens = self._known.popitem(last=False)
-                self._bytes -= _bytes_of(oldest, tokens)
-        return made
+        return self._passages.passages(passages)
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of the texts and tokens that are kept for the next request."""
+        return self._passages.kept_bytes
 
     def wanted(self, requests: Sequence[Sequence[Tokens]]) -> dict[bytes, Ids]:
         """Tokens of all windows by content key, each content once; windows without text are left out.
@@ -240,20 +186,6 @@ class Layout:
             together |= own
         return together
 
-    def _encode(self, passage: Passage) -> tuple[list[int], list[int], NDArray[np.int64]]:
-        """Tokens of the heading and of the source, and the offsets of the latter."""
-        if len(passage.source) > 32 * self.max_tokens:
-            raise InvalidInputError(
-                f"a passage has {len(passage.source):,} characters; this reader takes at most {self.max_tokens:,} "
-                "tokens in one request: split the passage, or raise max_tokens"
-            )
-        heading: list[int] = []
-        if passage.title:
-            most = min(_HEADING, self._room // 2)
-            # Long before the tokens end the characters may: nothing of a long title is tokenised in vain.
-            heading = self.encoder.data(passage.title[: 32 * most] + "\n")[0][:most]
-        return heading, *self.encoder.data(passage.source)
-
     def joined(self, tokens: Tokens, found: Mapping[bytes, NDArray[np.float32]]) -> NDArray[np.float32]:
         """[n] scores of a passage's tokens from those of its windows: the mean where windows overlap."""
         if len(tokens.keys) == 1 and tokens.keys[0] in found:
@@ -265,14 +197,3 @@ class Layout:
                 seen[start:end] += 1
         scores: NDArray[np.float32] = (total / np.maximum(seen, 1)).astype(np.float32)
         return scores
-
-
-def content_key(fingerprint: bytes, ids: Ids) -> bytes:
-    """The key of a passage's memory: a hash over what shaped it and over its tokens."""
-    digest = hashlib.blake2b(fingerprint, digest_size=16)
-    digest.update(ids.astype("<i4").tobytes())
-    return digest.digest()
-
-
-def _bytes_of(name: tuple[str, str], tokens: Tokens) -> int:
-    return sum(map(sys.getsizeof, name)) + tokens.nbytes

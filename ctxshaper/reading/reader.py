@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,13 +17,17 @@ from ctxshaper.reading.evidence import partial_evidence, query_rows, read_eviden
 from ctxshaper.reading.gem import read_gem_alone, read_gem_prompt
 from ctxshaper.reading.key_memory import KeyMemory
 from ctxshaper.reading.keys import QueryRows
-from ctxshaper.reading.layout import Layout, Tokens
+from ctxshaper.reading.layout import Layout
+from ctxshaper.reading.passage_tokens import Tokens
 from ctxshaper.reading.profile import HeadProfile
 from ctxshaper.reading.reader_model import ReaderModel
 from ctxshaper.reading.reading import Reading
 from ctxshaper.reading.scoring import Partial
 from ctxshaper.reading.store import KeyStore
 from ctxshaper.text.tokenization import Encoder
+
+# Passages of a stream that are tokenised, and looked up, together.
+_STREAM = 256
 
 
 class Reader:
@@ -147,8 +152,8 @@ class Reader:
         """Tokens of a text as this model counts them."""
         return self.encoder.count(text)
 
-    def remember(self, passages: Sequence[Passage | str]) -> None:
-        """Read passages ahead of time, so that the first query finds them read; any number of them.
+    def remember(self, passages: Iterable[Passage | str]) -> None:
+        """Read passages ahead of time, so that the first query finds them read: a stream of any length.
 
         Raises:
             InvalidInputError: a single passage with more tokens than `max_tokens`.
@@ -247,16 +252,17 @@ class Reader:
         return read_gem_prompt(self._model, query, passages, calibrated=calibrated)
 
 
-def _groups(layout: Layout, passages: Sequence[Passage | str]) -> Iterator[list[Tokens]]:
+def _groups(layout: Layout, passages: Iterable[Passage | str]) -> Iterator[list[Tokens]]:
     """Passages in groups that a request takes."""
+    stream = map(Passage.of, passages)
     group, size = list[Tokens](), 0
-    for passage in passages:
-        tokens = layout.passage(Passage.of(passage))
-        own = sum(map(len, tokens.ids))
-        if group and size + own > layout.max_tokens:
-            yield group
-            group, size = [], 0
-        group.append(tokens)
-        size += own
+    while some := list(islice(stream, _STREAM)):
+        for tokens in layout.passages(some):
+            own = sum(map(len, tokens.ids))
+            if group and size + own > layout.max_tokens:
+                yield group
+                group, size = [], 0
+            group.append(tokens)
+            size += own
     if group:
         yield group

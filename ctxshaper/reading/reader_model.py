@@ -54,7 +54,7 @@ class ReaderModel:
         renew_after_fork(self)
 
     def renew(self) -> None:
-        """Go on in a forked child: OpenMP's threads stay behind in the parent, and a child would wait for them for ever."""
+        """Go on in a forked child, where OpenMP would wait for ever for threads that stayed in the parent."""
         if "decoder" in self.__dict__:
             torch.set_num_threads(1)
 
@@ -111,6 +111,7 @@ class ReaderModel:
             # A passage's keys rest on the weights themselves, not on file times or a model's name.
             fingerprint=(self.source.fingerprint(), self.dtype),
             max_tokens=self.max_tokens,
+            store=self._store,
         )
 
     @once

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -121,6 +121,6 @@ class PassageReader(Protocol):
         """Tokens of a text as this reader counts them."""
         ...
 
-    def remember(self, passages: Sequence[Passage | str]) -> None:
+    def remember(self, passages: Iterable[Passage | str]) -> None:
         """Read passages ahead of time, so that a later query finds them read."""
         ...

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ctxshaper.extras import missing_extra
+
 if TYPE_CHECKING:
     from ctxshaper.data import TokenCounter
     from ctxshaper.generators import Generator
@@ -54,16 +56,12 @@ class Parts:
     @cached_property
     def reader(self) -> PassageReader:
         """Scores passages by attention."""
-        from ctxshaper.reading.reader import Reader
-
-        return self._part("reader", Reader)
+        return self._part("reader", _reader)
 
     @cached_property
     def embedder(self) -> Embedder:
         """Embeds sentences."""
-        from ctxshaper.models.embedder import Embedder
-
-        return self._part("embedder", Embedder)
+        return self._part("embedder", _embedder)
 
     @cached_property
     def language_model(self) -> LanguageModel:
@@ -103,9 +101,24 @@ class Parts:
             return given
         with self._lock:
             if name not in self.__dict__:
-                self.__dict__[name] = make()
+                try:
+                    self.__dict__[name] = make()
+                except ImportError as error:
+                    raise missing_extra(name, error) from error
             made: _T = self.__dict__[name]
             return made
+
+
+def _reader() -> PassageReader:
+    from ctxshaper.reading.reader import Reader
+
+    return Reader()
+
+
+def _embedder() -> Embedder:
+    from ctxshaper.models.embedder import Embedder
+
+    return Embedder()
 
 
 def _rebuilt(given: dict[str, Any]) -> Parts:

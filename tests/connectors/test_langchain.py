@@ -218,9 +218,9 @@ def test_mistakes_are_named(shaper):
 def test_a_shaper_pickles_with_a_recipe_or_a_pipeline(shaper, tmp_path):
     path = tmp_path / "own.yaml"
     path.write_text("budget: 20\nstages: [EvidenceFilter]\n")
-    made = pickle.loads(pickle.dumps(ContextShaper(pipeline=path)))  # noqa: S301
+    made = pickle.loads(pickle.dumps(ContextShaper(pipeline=path)))
     assert (made._client.pipeline().stages, made._client.pipeline().budget.tokens) == ((EvidenceFilter(),), 20)
-    again = pickle.loads(pickle.dumps(shaper))  # noqa: S301
+    again = pickle.loads(pickle.dumps(shaper))
     assert again.pipeline is not shaper.pipeline
     assert again.compress_documents(DOCUMENTS, QUESTION) == shaper.compress_documents(DOCUMENTS, QUESTION)
 

@@ -211,7 +211,7 @@ def test_the_prompt_of_s2a_is_changed_through_the_prompt_mixin():
     assert ContextShaperPostprocessor(pipeline="fast").get_prompts() == {}
 
 
-@pytest.mark.parametrize("again", [copy.deepcopy, lambda made: pickle.loads(pickle.dumps(made))])  # noqa: S301
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda made: pickle.loads(pickle.dumps(made))])
 def test_a_postprocessor_that_holds_a_pipeline_copies_and_pickles(again):
     made = ContextShaperPostprocessor(pipeline=Pipeline([EvidenceFilter()], reader=FakeReader(), budget="40%"))
     expected = made.postprocess_nodes(nodes(), query_str=QUESTION)

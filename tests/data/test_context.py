@@ -105,12 +105,12 @@ def test_json_round_trip(case, query):
 @given(text_with_spans(), texts)
 def test_everything_pickles_copies_and_hashes(case, query):
     context = context_of(*case, query)
-    for twin in (pickle.loads(pickle.dumps(context)), copy.deepcopy(context), copy.copy(context)):  # noqa: S301
+    for twin in (pickle.loads(pickle.dumps(context)), copy.deepcopy(context), copy.copy(context)):
         assert twin == context
         assert hash(twin) == hash(context)
         assert twin.text == context.text
     passage = context.passages[1]
-    assert pickle.loads(pickle.dumps(passage)) == copy.deepcopy(passage) == passage  # noqa: S301
+    assert pickle.loads(pickle.dumps(passage)) == copy.deepcopy(passage) == passage
     assert len({passage, copy.deepcopy(passage)}) == 1
     assert asdict(passage)["source"] == passage.source
 

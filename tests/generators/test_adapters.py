@@ -2,6 +2,8 @@
 
 import asyncio
 import contextvars
+import copy
+import pickle
 import threading
 
 import pytest
@@ -121,3 +123,44 @@ def test_a_batch_stops_at_a_failure():
     with pytest.raises(GeneratorError, match="down"):
         Down().generate_batch([str(i) for i in range(1000)])
     assert len(asked) < 1000
+
+
+def test_an_awaited_batch_goes_side_by_side_in_order_and_ends_at_a_failure():
+    running, most, done = 0, 0, []
+
+    class Endpoint(Generator):
+        def generate(self, prompt):
+            raise AssertionError("agenerate is to be awaited")
+
+        async def agenerate(self, prompt):
+            nonlocal running, most
+            running += 1
+            most = max(most, running)
+            try:
+                await asyncio.sleep(0.01 if prompt != "bad" else 0.005)
+            finally:
+                running -= 1
+            if prompt == "bad":
+                raise GeneratorError("down")
+            done.append(prompt)
+            return prompt.upper()
+
+    prompts = [f"p{i}" for i in range(30)]
+    assert asyncio.run(Endpoint().agenerate_batch(prompts)) == [p.upper() for p in prompts]
+    assert 1 < most <= 8
+    done.clear()
+    with pytest.raises(GeneratorError, match="down"):
+        asyncio.run(Endpoint().agenerate_batch(["bad", *prompts]))
+    assert running == 0
+    assert len(done) < 8
+    assert asyncio.run(Endpoint().agenerate_batch([])) == []
+    assert asyncio.run(FakeGenerator(["one", "two"]).agenerate_batch(["x", "y"])) == ["one", "two"]
+
+
+def test_the_fake_pickles_and_copies():
+    fake = FakeGenerator(["one", "two"], delay=0.001)
+    assert fake.generate("x") == "one"
+    for same in (pickle.loads(pickle.dumps(fake)), copy.deepcopy(fake)):  # our own bytes
+        assert same.prompts == ["x"]
+        assert same.generate("y") == "two"
+    assert fake.prompts == ["x"]

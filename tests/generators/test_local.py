@@ -87,7 +87,8 @@ def test_odd_texts(generator):
 
 
 def test_copies_carry_the_description_and_share_what_is_loaded(generator):
-    copies = [pickle.loads(pickle.dumps(generator)), copy.deepcopy(generator), LocalGenerator(generator.language_model)]
+    sent = pickle.loads(pickle.dumps(generator))
+    copies = [sent, copy.deepcopy(generator), LocalGenerator(generator.language_model)]
     assert len(pickle.dumps(generator)) < 1000
     for other in copies[:2]:
         assert (other.max_new_tokens, repr(other)) == (12, repr(generator))

@@ -66,11 +66,11 @@ def test_a_folder_of_ones_own_is_not_taken_for_the_embedded_model(resolve, embed
     monkeypatch.chdir(tmp_path)
     for name in (folder, folder.relative_to(tmp_path), f"./{embedded}", str(folder)):
         found = resolve(name)
-        assert os.path.samefile(found.location, folder)
+        assert folder.samefile(found.location)
         # Head profiles and the cache go by the name.
         assert found.name != embedded
     assert resolve(embedded).name == embedded
-    assert not os.path.samefile(resolve(embedded).location, folder)
+    assert not folder.samefile(resolve(embedded).location)
 
 
 def test_a_fingerprint_is_of_the_weights_and_of_nothing_else(tiny_model, tmp_path):

@@ -238,7 +238,7 @@ def test_pipelines_pickle_copy_and_work_in_other_processes():
     texts = ["The bridge was designed by Ada. It rained.", "Bananas are yellow."]
     pipeline = Pipeline([EvidenceFilter()], reader=FakeReader(), budget="50%")
     wanted = pipeline.shape(QUERY, texts, "60%")
-    for twin in (copy.deepcopy(pipeline), pickle.loads(pickle.dumps(pipeline))):  # noqa: S301
+    for twin in (copy.deepcopy(pipeline), pickle.loads(pickle.dumps(pipeline))):
         assert twin.shape(QUERY, texts, "60%").passages == wanted.passages
     with ProcessPoolExecutor(1) as pool:
         there = pool.submit(shape_there, pipeline, texts).result()

@@ -58,7 +58,7 @@ def test_an_empty_query_and_what_is_no_passage_are_refused():
 
 def test_it_copies_and_pickles():
     fake = FakeReader({"ada": 2.0})
-    for other in (copy.deepcopy(fake), pickle.loads(pickle.dumps(fake))):  # noqa: S301  # our own
+    for other in (copy.deepcopy(fake), pickle.loads(pickle.dumps(fake))):  # our own
         assert (
             other.read("who", TEXTS).passages[0].scores.tolist() == fake.read("who", TEXTS).passages[0].scores.tolist()
         )

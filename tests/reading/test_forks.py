@@ -23,7 +23,7 @@ def test_a_reader_pickles_and_copies_as_its_arguments(tiny_model):
     wanted = reader.read(QUERY, TEXTS)
     data = pickle.dumps(reader)
     assert len(data) < 5_000  # nothing that was loaded or read is carried
-    for other in (copy.deepcopy(reader), pickle.loads(data)):  # noqa: S301  # our own
+    for other in (copy.deepcopy(reader), pickle.loads(data)):  # our own
         assert "decoder" not in vars(other)
         assert (other.max_tokens, other.device, other.dtype) == (reader.max_tokens, reader.device, reader.dtype)
         got = other.read(QUERY, TEXTS)

@@ -73,7 +73,7 @@ def test_passages_come_back_from_bytes(tokens, rounded):
 @pytest.mark.parametrize("softcap", [None, 30.0])
 def test_rows_come_back_from_bytes_and_pickles(dtype, softcap):
     one = make_rows(dtype, softcap)
-    again = pickle.loads(pickle.dumps(one))  # noqa: S301  # made here
+    again = pickle.loads(pickle.dumps(one))  # made here
     for back in (QueryRows.from_bytes(one.to_bytes()), again, copy.deepcopy(one)):
         for name in ("rows", "rest", "prefix", "weights"):
             assert torch.equal(getattr(back, name), getattr(one, name))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ctxshaper import HeadProfile, InvalidInputError, ModelError, Passage
-from ctxshaper.reading import layout as layout_module
+from ctxshaper.reading import passage_tokens
 from ctxshaper.reading.layout import Layout
 from ctxshaper.reading.profile import Head
 
@@ -89,16 +89,16 @@ def test_too_long_a_prefix_is_a_model_error():
 
 
 def test_kept_tokens_are_bounded_in_bytes_titles_included(monkeypatch):
-    monkeypatch.setattr(layout_module, "_KEPT_BYTES", 1_000_000)
+    monkeypatch.setattr(passage_tokens, "_KEPT_BYTES", 1_000_000)
     layout = made()
     for i in range(20):
         layout.passage(Passage("short", metadata={"title": f"{i} " + "t" * 200_000}))
         assert layout.kept_bytes <= 1_000_000
-    assert len(layout._known) == 4
+    assert len(layout._passages._known) == 4
     for i in range(20):
         layout.passage(Passage(f"{i} " + text(10_000)))
     assert layout.kept_bytes <= 1_000_000
-    assert layout.kept_bytes >= sum(tokens.nbytes + len(name[1]) for name, tokens in layout._known.items())
+    assert layout.kept_bytes >= sum(tokens.nbytes + len(name[1]) for name, tokens in layout._passages._known.items())
 
 
 def test_a_huge_title_is_not_tokenised_in_vain():
@@ -166,4 +166,4 @@ def test_threads_share_a_layout():
     for thread in threads:
         thread.join()
     assert all(keys == results[0] for keys in results)
-    assert layout.kept_bytes == sum(layout_module._bytes_of(n, t) for n, t in layout._known.items())
+    assert layout.kept_bytes == sum(passage_tokens._bytes_of(n, t) for n, t in layout._passages._known.items())

@@ -9,6 +9,7 @@ from torch.nn import functional
 from transformers import AutoModel
 
 from ctxshaper import HeadProfile, InvalidInputError, Passage, Reader
+from ctxshaper.reading.gem import _prompt_scores
 from ctxshaper.reading.profile import Head
 from tests.conftest import FAMILIES
 
@@ -17,12 +18,22 @@ TEXTS = ["The bridge was designed by Ada Moreau.", "Bananas are rich in potassiu
 PROFILE = HeadProfile("tiny", (Head(1, 2, 0.5), Head(3, 0, 2.0), Head(3, 3, 1.0)), filter_layer=2)
 
 
+_ENCODERS = {}
+
+
 def tiny_reader(folder, **options) -> Reader:
-    return Reader(folder, profile=options.pop("profile", PROFILE), dtype="float32", **options)
+    reader = Reader(folder, profile=options.pop("profile", PROFILE), dtype="float32", **options)
+    # Parsing the tokenizer's 49,152 words is most of what a tiny reader costs.
+    reader._model.__dict__["encoder"] = _ENCODERS.setdefault(folder, None) or reader.encoder
+    _ENCODERS[folder] = reader.encoder
+    return reader
 
 
-def dense(folder, reader: Reader, query: str, texts: list[str]):
-    """Attention weights [L][H, S, S] of one ordinary pass, its layout, and the tokens of the query."""
+def dense(folder, reader: Reader, query: str, texts: list[str], layer: int):
+    """Attention weights [H, S, S] of a layer in an ordinary pass, whose each token is, and the tokens of the query.
+
+    Below the layer the query sees the prefix and itself, at the layer also all passages.
+    """
     model = AutoModel.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
     prefix, encoder, end = reader.layout.prefix, reader.encoder, reader.layout.end
     pieces = [encoder.data(text)[0] for text in texts]
@@ -36,32 +47,46 @@ def dense(folder, reader: Reader, query: str, texts: list[str]):
         block += [number] * len(piece)
     ids, places, block = ids + asked, places + list(range(end, end + len(asked))), block + [-1] * len(asked)
     owner = torch.tensor(block)
-    seen = (owner[None] == 0) | (owner[None] == owner[:, None]) | (owner[:, None] == -1)
-    mask = torch.where(seen & torch.ones(len(ids), len(ids), dtype=torch.bool).tril(), 0.0, torch.finfo().min)
-    masks = dict.fromkeys(("full_attention", "sliding_attention"), mask[None, None])
+    causal = torch.ones(len(ids), len(ids), dtype=torch.bool).tril()
+    alone = (owner[None] == 0) | (owner[None] == owner[:, None])
+
+    def masked(seen):
+        return torch.where(seen & causal, 0.0, torch.finfo().min)[None, None]
+
+    def look_at_passages(module, args, kwargs):
+        return args, kwargs | {"attention_mask": masked(alone | (owner[:, None] == -1))}
+
+    model.layers[layer].self_attn.register_forward_pre_hook(look_at_passages, with_kwargs=True)
+    masks = dict.fromkeys(("full_attention", "sliding_attention"), masked(alone))
     keyed = bool(getattr(model.config, "layer_types", None)) and model.config.model_type.startswith(("gemma", "qwen"))
     with torch.inference_mode():
         weights = model(
             input_ids=torch.tensor([ids]),
             position_ids=torch.tensor([places]),
-            attention_mask=masks if keyed else mask[None, None],
+            attention_mask=masks if keyed else masks["full_attention"],
             output_attentions=True,
             use_cache=False,
         ).attentions
     rows = slice(len(ids) - len(asked) + len(before), len(ids) - len(asked) + len(before) + len(own))
-    return [w[0] for w in weights], owner, rows
+    return weights[layer][0], owner, rows
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_independent_reading_is_a_dense_pass_with_a_block_mask(tiny_model, family):
+def test_a_query_read_alone_is_a_dense_pass_with_a_block_mask(tiny_model, family):
     folder = tiny_model(family)
-    reader = tiny_reader(folder)
-    weights, owner, rows = dense(folder, reader, QUERY, TEXTS)
-    expected = sum(h.weight * weights[h.layer][h.head, rows].mean(0) for h in PROFILE.heads)
+    reader = tiny_reader(folder, keys="bfloat16")
+    expected = 0
+    for head in PROFILE.heads:
+        weights, owner, rows = dense(folder, reader, QUERY, TEXTS, head.layer)
+        expected = expected + head.weight * weights[head.head, rows].mean(0)
     reading = reader.read(QUERY, TEXTS)
-    for number, read in enumerate(reading.passages, start=1):
-        assert len(read.scores) == int((owner == number).sum())
-        np.testing.assert_allclose(read.scores, expected[owner == number].numpy(), rtol=2e-3, atol=1e-6)
+    got = np.concatenate([read.scores for read in reading.passages])
+    wanted = torch.cat([expected[owner == number] for number in (1, 2, 3)]).numpy()
+    assert got.shape == wanted.shape
+    # bfloat16 keys; the rest is float32.
+    assert np.linalg.norm(got - wanted) < 0.02 * np.linalg.norm(wanted)
+    rounded = np.concatenate([read.scores for read in tiny_reader(folder).read(QUERY, TEXTS).passages])
+    assert np.linalg.norm(rounded - wanted) < 0.08 * np.linalg.norm(wanted)
 
 
 @pytest.mark.parametrize("independent", [False, True])
@@ -95,12 +120,19 @@ def test_gem_scores_follow_the_rule_in_a_few_lines(tiny_model, independent):
         return functional.avg_pool1d(raw[None], 5, stride=1, padding=2)[0, 0].numpy()
 
     if independent:
-        # One passage, so that the query's row sees what an ordinary pass over prefix, passage and query sees.
         ids = encoder.data(TEXTS[0])[0]
-        places = [*range(len(prefix)), *range(reader.layout.end - len(ids), reader.layout.end + len(asked))]
-        q, k = rotated([*prefix, *ids, *asked], places)
-        expected = [rule(q, k[:, len(prefix) : len(prefix) + len(ids)])]
+        k = rotated([*prefix, *ids], [*range(len(prefix)), *range(reader.layout.end - len(ids), reader.layout.end)])[1]
+        places = [*range(len(prefix)), *range(reader.layout.end, reader.layout.end + len(asked))]
+        q = rotated([*prefix, *asked], places)[0]
+        expected = [rule(q, k[:, len(prefix) :])]
         reading = reader.read_gem(QUERY, TEXTS[:1], independent=True)
+        assert "not remembered" in reading.notes["read_anew"]
+        both = tiny_reader(folder, sets=["evidence", "gem"])
+        for hits in (0, 1):
+            kept = both.read_gem(QUERY, TEXTS[:1], independent=True)
+            assert kept.notes["cache_hits"] == hits
+            assert "read_anew" not in kept.notes
+            assert np.array_equal(kept.passages[0].scores, reading.passages[0].scores)
     else:
         ids, borders = list(prefix), []
         for text in TEXTS:
@@ -113,7 +145,8 @@ def test_gem_scores_follow_the_rule_in_a_few_lines(tiny_model, independent):
         expected = [scores[a:b] for a, b in borders]
         reading = reader.read_gem(QUERY, TEXTS)
     for read, wanted in zip(reading.passages, expected, strict=True):
-        np.testing.assert_allclose(read.scores, wanted, rtol=1e-3, atol=1e-3)
+        # Independently read keys are rounded to 8 bits.
+        assert np.linalg.norm(read.scores - wanted) < (0.02 if independent else 1e-4) * np.linalg.norm(wanted)
 
 
 def test_calibration_takes_off_what_a_dummy_gets_in_a_passages_place(tiny_model):
@@ -127,7 +160,7 @@ def test_calibration_takes_off_what_a_dummy_gets_in_a_passages_place(tiny_model)
         length = b - a + one.heading
         blank += ids[start : a - one.heading] + (dummy * length)[:length]
         start = b
-    scores = reader._prompt_scores(blank + ids[start:])
+    scores = _prompt_scores(reader._model, blank + ids[start:])
     for before, after, (a, b) in zip(plain, calibrated, ranges, strict=True):
         np.testing.assert_allclose(before.scores - after.scores, scores[a:b].mean(), rtol=1e-4, atol=1e-4)
     # Where nothing but dummies is read, nothing is left of the places' own pull.
@@ -155,19 +188,20 @@ def test_the_second_query_finds_the_passages_remembered(tiny_model, passages):
     reader.remember(passages)
     notes = reader.read(QUERY, passages).notes
     assert (notes["cache_hits"], notes["cache_misses"]) == (3, 0)
-    assert reader.cache.nbytes == sum(m.nbytes for m in reader.cache._memories.values())
+    tokens = sum(len(ids) for passage in passages for ids in reader.layout.passage(passage).ids)
+    assert reader.cache.nbytes == reader.cache.token_bytes * tokens
 
 
 def test_a_full_cache_forgets_the_least_recently_used_and_changes_no_result(tiny_model, passages):
     wanted = tiny_reader(tiny_model("llama")).read(QUERY, passages)
-    small = tiny_reader(tiny_model("llama"), cache_bytes=30_000)
+    small = tiny_reader(tiny_model("llama"), cache_bytes=2_000)
     misses = 0
     for _ in range(2):
         got = small.read(QUERY, passages)
         misses += got.notes["cache_misses"]
         for a, b in zip(got.passages, wanted.passages, strict=True):
             np.testing.assert_allclose(a.scores, b.scores, rtol=1e-3, atol=1e-6)
-    assert small.cache.nbytes <= 30_000
+    assert small.cache.nbytes <= 2_000
     assert misses > 3
 
 

@@ -159,7 +159,7 @@ def test_a_reader_and_a_writer_of_the_same_path(tmp_path):
 
 def test_pickled_and_copied_by_its_path(store):
     store.put_many("keys", b"w", values(1))
-    for other in (pickle.loads(pickle.dumps(store)), copy.deepcopy(store)):  # noqa: S301
+    for other in (pickle.loads(pickle.dumps(store)), copy.deepcopy(store)):
         assert other.get_many("keys", b"w", [key(1)]) == values(1)
         other.close()
 

@@ -120,7 +120,7 @@ def test_written_pieces_are_kept_or_dropped_whole(pipeline):
 @every_stage
 def test_a_stage_and_its_pipeline_pickle_and_copy(pipeline, passages):
     wanted = facts(pipeline.shape(QUERY, passages, "60%"))
-    for twin in (pickle.loads(pickle.dumps(pipeline)), copy.deepcopy(pipeline)):  # noqa: S301
+    for twin in (pickle.loads(pickle.dumps(pipeline)), copy.deepcopy(pipeline)):
         assert twin.stages == pipeline.stages
         assert facts(twin.shape(QUERY, passages, "60%")) == wanted
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from ctxshaper import FocalReader, InvalidInputError, Passage
-from ctxshaper.models.language_model import LanguageModel
+from ctxshaper import InvalidInputError, LanguageModel, Passage
 from ctxshaper.models.loading import load_lm, load_tokenizer
+from ctxshaper.stages.attention_rag.focal import FocalReader
 
 QUERY, HINT = "Who designed the bridge?", "The bridge was designed by"
 PASSAGES = [

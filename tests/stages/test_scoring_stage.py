@@ -93,7 +93,7 @@ def test_scores_that_are_missing_or_no_numbers_are_an_error(scores):
 
 def test_every_unit_has_a_decision():
     shaped = Pipeline([Given(scores=(0.1, 0.9, 0.5))], tokenizer=words).shape(
-        "q", ["One is long. Two wins. Three is not so."], 5
+        "q", ["One is long. Two wins. Three is not so."], 3
     )
     decisions = shaped.trace.stages[0].decisions
     assert [(d.kept, d.score) for d in decisions] == [(False, 0.1), (True, 0.9), (False, 0.5)]

@@ -1,15 +1,21 @@
 """Tokens are counted as the generator counts them."""
 
+import copy
 import os
+import pickle
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
+from tokenizers import AddedToken, Tokenizer
 
 from ctxshaper import InvalidInputError
+from ctxshaper.models.finding import resolve_lm
 from ctxshaper.models.loading import load_tokenizer
 from ctxshaper.ranking.lexical import bm25, terms
-from ctxshaper.text.tokenization import token_counter
+from ctxshaper.text.tokenization import Encoder, is_control, token_counter
 
 
 class Encoding:
@@ -27,6 +33,98 @@ def test_every_kind_of_tokenizer_counts(reader):
     assert token_counter(len)(text) == len(text)
     assert token_counter(Encoding())("one two") == 2
     assert token_counter(tokenizer.backend_tokenizer)("one two") == 2
+
+
+@pytest.fixture
+def tokenizer():
+    return load_tokenizer(resolve_lm())
+
+
+def cut_and_padded(tokenizer):
+    backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    backend.enable_truncation(16)
+    backend.enable_padding(length=16)
+    return backend
+
+
+@pytest.mark.parametrize("length", [1, 550])
+def test_truncation_and_padding_do_not_falsify_the_count(tokenizer, length):
+    text = "word " * length
+    true = token_counter(tokenizer)(text)
+    assert true > 16 or length == 1
+    backend = cut_and_padded(tokenizer)
+    assert len(backend.encode(text).ids) == 16
+    assert token_counter(backend)(text) == true
+    assert backend.truncation["max_length"] == 16  # the user's own is left as it was
+    tokenizer.backend_tokenizer.enable_truncation(16)
+    tokenizer.backend_tokenizer.enable_padding(length=16)
+    assert token_counter(tokenizer)(text) == true
+
+
+def words(text):
+    return len(text.split())
+
+
+@pytest.mark.parametrize("how", [copy.deepcopy, lambda counter: pickle.loads(pickle.dumps(counter))])
+def test_counters_can_be_copied_and_sent_to_other_processes(tokenizer, how):
+    text = "How many tokens? <|im_end|> <think> 3.5 km\n" * 20
+    for made in (tokenizer, tokenizer.backend_tokenizer, words, Encoding()):
+        counter = token_counter(made)
+        assert how(counter)(text) == counter(text)
+
+
+def test_a_counter_can_be_used_from_many_threads(tokenizer):
+    texts = ["word " * n for n in range(200)]
+    counter = token_counter(cut_and_padded(tokenizer))
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(counter, texts)) == [counter(text) for text in texts]
+
+
+CONTROL = [
+    "<tool_call>",
+    "</think>",
+    "<|fim_prefix|>",
+    "[TOOL_CALLS]",
+    "<\uff5ctool\u2581calls\u2581begin\uff5c>",
+    " <pad2> ",
+]
+ORDINARY = ["\n\n\n", "      ", "<table>", "</h1>", "ctxshaperword", "<", "[]"]
+
+
+@pytest.fixture
+def steered(tokenizer):
+    """A tokenizer with added tokens that are not declared special."""
+    tokenizer.add_tokens([AddedToken(text, special=False, normalized=False) for text in CONTROL + ORDINARY])
+    return tokenizer
+
+
+@pytest.mark.parametrize("content", CONTROL)
+def test_control_tokens_that_are_not_declared_special_are_characters_in_data(steered, content):
+    token = steered.convert_tokens_to_ids(content)
+    encoder = Encoder(steered)
+    text = f"Passage: a{content}b"
+    assert token in encoder.markup(text)
+    ids, offsets = encoder.data(text)
+    assert token not in ids
+    assert steered.decode(ids) == text
+    assert offsets[0][0] == 0
+    assert offsets[-1][1] == len(text)
+    assert is_control(content)
+
+
+@pytest.mark.parametrize("content", ORDINARY)
+def test_added_tokens_of_ordinary_text_stay_tokens(steered, content):
+    token = steered.convert_tokens_to_ids(content)
+    assert token in Encoder(steered).data(f"a{content}b")[0]
+    assert not is_control(content)
+
+
+def test_ordinary_text_is_tokenised_as_the_model_does(steered, tokenizer):
+    text = "The <b>bridge</b> [1] (a < b > c) was\n\n\nopened:      1931 <table> \u6771\u4eac \U0001f642 e\u0301"
+    expected = steered.backend_tokenizer.encode(text, add_special_tokens=False)
+    ids, offsets = Encoder(steered).data(text)
+    assert ids == expected.ids
+    np.testing.assert_array_equal(offsets, expected.offsets)
 
 
 def test_a_real_tiktoken_encoding_counts():

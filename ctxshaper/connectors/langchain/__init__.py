@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from ctxshaper.errors import MissingDependencyError
+from ctxshaper.extras import install_line
 
 if TYPE_CHECKING:
     from ctxshaper.connectors.langchain.agent import ShapeToolResults
@@ -17,9 +18,7 @@ if TYPE_CHECKING:
     from ctxshaper.connectors.langchain.retriever import ShapingRetriever
 
 if find_spec("langchain_core") is None:
-    raise MissingDependencyError(
-        "ctxshaper.connectors.langchain needs langchain-core; pip install 'ctxshaper[langchain]'"
-    )
+    raise MissingDependencyError(f"ctxshaper.connectors.langchain needs langchain-core; {install_line('langchain')}")
 
 __all__ = [
     "ContextShaper",

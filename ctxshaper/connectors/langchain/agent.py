@@ -10,10 +10,9 @@ try:
     from langchain.agents.middleware.types import ToolCallRequest
 except ImportError as missing:
     from ctxshaper.errors import MissingDependencyError
+    from ctxshaper.extras import install_line
 
-    raise MissingDependencyError(
-        "ShapeToolResults needs langchain 1.x; pip install 'ctxshaper[langchain]'"
-    ) from missing
+    raise MissingDependencyError(f"ShapeToolResults needs langchain 1.x; {install_line('langchain')}") from missing
 from langchain_core.documents import Document
 from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_core.runnables.config import ensure_config

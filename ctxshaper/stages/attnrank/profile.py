@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ctxshaper.data.json import parse_json
 from ctxshaper.errors import InvalidInputError
 
 
@@ -110,7 +111,7 @@ class PositionProfile:
             InvalidInputError: the file cannot be read or is no position profile.
         """
         try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
+            data = parse_json(Path(path).read_bytes(), str(path))
             derived = {key: data.pop(key, None) for key in ("slots", "order")}
             gains = {name: Gain(**gain) for name, gain in data.pop("gains", {}).items()}
             profile = cls(**{**data, "attention": tuple(map(float, data["attention"])), "gains": gains})

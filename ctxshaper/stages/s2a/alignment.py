@@ -34,7 +34,7 @@ def aligned_runs(first: Sequence[str], second: Sequence[str]) -> list[Run]:
 
 
 def _longest_common_subsequence(first: Sequence[str], second: Sequence[str]) -> list[Run]:
-    """Bit-parallel (Hyyro, 2004): bit j of a row is 0 where one more of second[: j + 1] is matched than of second[:j]."""
+    """Bit-parallel (Hyyro, 2004): bit j of a row is 0 where second[: j + 1] holds one match more than second[:j]."""
     full = (1 << len(second)) - 1
     where: dict[str, int] = {}
     for place, word in enumerate(second):

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from heapq import nsmallest
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from ctxshaper.data import Span, merge_spans
@@ -96,7 +97,7 @@ class _Words:
         return cls(tuple(_norm(m[0]) for m in found), tuple(m[0] for m in found), tuple(m.start() for m in found))
 
     def pairs(self) -> Iterator[tuple[str, str]]:
-        return zip(self.words, self.words[1:], strict=False)
+        return pairwise(self.words)
 
 
 class Source:
@@ -129,7 +130,7 @@ class Source:
     def _pieces(self, start: int, end: int) -> list[Span]:
         words = [m.start() for m in _TOKEN.finditer(self.text, start, end)]
         cuts = [start, *words[_LONGEST_UNIT::_LONGEST_UNIT], end]
-        return [Span(a, b) for a, b in zip(cuts, cuts[1:], strict=False)]
+        return [Span(a, b) for a, b in pairwise(cuts)]
 
     @cached_property
     def _words(self) -> list[_Words]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
+from ctxshaper.errors import MissingDependencyError
+
 # The package's import name, and the extra that installs it.
 EXTRAS = {
     "torch": "reader",
@@ -38,3 +40,9 @@ def advice(error: ImportError) -> str | None:
     if name not in EXTRAS or find_spec(name) is not None:
         return None
     return f"this needs {name}, which is not installed; {install_line(EXTRAS[name])}"
+
+
+def missing_extra(what: str, error: ImportError) -> ImportError:
+    """The error that names the extra which an import needs; the error itself where no extra would help."""
+    line = advice(error)
+    return error if line is None else MissingDependencyError(f"{what}: {line}")

@@ -1,0 +1,34 @@
+"""The benchmarks by name: each is a file here with `run(arguments)`, and `options(parser)` where it takes any."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol
+
+from benchmarks.table import Table
+
+NAMES = ("code", "connectors", "distraction", "evidence", "gpu", "kernels", "positions", "reading", "s2a", "stages")
+
+
+class Benchmark(Protocol):
+    """What a benchmark's file holds."""
+
+    def run(self, arguments: argparse.Namespace) -> Sequence[Table]:
+        """Measure what the options ask for."""
+        ...
+
+
+def described() -> dict[str, str]:
+    """What each benchmark measures: the first line of its file, which is not imported for that."""
+    files = {name: Path(__file__).with_name(f"{name}.py") for name in NAMES}
+    texts = {name: ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) for name, file in files.items()}
+    return {name: (text or "").partition("\n")[0] for name, text in texts.items()}
+
+
+def load(name: str) -> Any:
+    """The module of a benchmark; only now is what it needs imported."""
+    return import_module(f"benchmarks.{name}")
