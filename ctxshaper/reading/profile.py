@@ -12,11 +12,7 @@ from typing import Any, Literal
 
 from ctxshaper.errors import InvalidInputError, ModelError
 
-_SHIPPED = {
-    "SmolLM2-135M-Instruct": "smollm2-135m-instruct.json",
-    # Three layers instead of nineteen: an eighth of the time, for filters that weigh other scores in as well.
-    "SmolLM2-135M-Instruct-fast": "smollm2-135m-instruct-fast.json",
-}
+_SHIPPED = {"SmolLM2-135M-Instruct": "smollm2-135m-instruct.json"}
 Rows = Literal["all", "content", "rare"]
 _ROWS: tuple[Rows, ...] = ("all", "content", "rare")
 # Where a decoder's attention to evidence peaks: GemFilter's filter layers are 13 of 32 to 19 of 32 (arXiv 2409.17422,
@@ -166,7 +162,7 @@ class HeadProfile:
 
     @classmethod
     def shipped(cls, model: str) -> HeadProfile | None:
-        """The profile that ships for a model, or None; `-fast` behind the name asks for the one of few layers."""
+        """The profile that ships for a model, or None."""
         name = _SHIPPED.get(model)
         if name is None:
             return None

@@ -216,8 +216,13 @@ def test_other_families_and_long_passages_run_through(tiny_model, family):
     assert mass.asked.shape == (len(ROWS), 121, len(KINDS), 4, 4)
     assert mass.tokens.sum() == len(reader._layout.encoder.data(long.source)[0])
     received = mass.asked.sum((1, 2))
-    assert (received > 0.2).all()
+    assert (received > 0).all()
     assert (received < 1).all()
+    # Windows overlap, and the logits are soft-capped: the reader's own scores tell whether both are right.
+    profile = replace(reader.base, heads=(Head(2, 1),), filter_layer=2, contrast=False, rows="all")
+    read = Reader(tiny_model(family), profile=profile, dtype="float32", keys="bfloat16").read("What was near?", [long])
+    theirs = read.passages[0].span_scores(units[0], "sum")
+    np.testing.assert_allclose(mass.asked[0, :, :, 2, 1].sum(1), theirs, rtol=0.05, atol=1e-3)
 
 
 def test_the_real_model_points_at_the_evidence(smol):
