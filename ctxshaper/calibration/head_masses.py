@@ -18,7 +18,8 @@ from ctxshaper.errors import ModelError
 from ctxshaper.models.chat import user_turn
 from ctxshaper.models.language_model import LanguageModel
 from ctxshaper.reading.head_sets import HeadSet, Pair
-from ctxshaper.reading.layout import Layout, Tokens
+from ctxshaper.reading.layout import Layout
+from ctxshaper.reading.passage_tokens import Tokens
 from ctxshaper.reading.prefill import offsets_of, read_prefix
 from ctxshaper.reading.profile import HeadProfile
 from ctxshaper.reading.query_pass import QueryPasses
