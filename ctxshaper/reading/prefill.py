@@ -17,7 +17,7 @@ from ctxshaper.reading.attention import KeepSlots, Prefix, ReadPassages
 from ctxshaper.reading.head_sets import Slot
 
 # Tokens of one forward pass: enough to keep the matrix unit busy, small enough to keep activations in a few MB. Set by
-# hand: on two cores 1,024 to 4,096 took the same time, on an H200 8,192 was the fastest (benchmarks/GPU_LOG.md).
+# hand: on two cores 1,024 to 4,096 took the same time, on an H200 8,192 was the fastest (docs/gpu_log.md).
 CHUNK = {"cpu": 2048, "cuda": 8192, "mps": 4096}
 
 Wanted = Mapping[bytes, NDArray[np.int32]]

@@ -52,7 +52,7 @@ class Reader:
             free at first use, allocated at once.
         max_tokens: the most tokens of passages in one request.
         compiled: run the layers through torch.compile: a minute more at first use, and on a GPU a sixth less time
-            from then on (benchmarks/gpu_reader.py).
+            from then on (python -m benchmarks gpu).
         store: keeps what was read on disk, for other processes and restarts: a folder, or a `KeyStore`; None for none.
         sets: the head sets of the profile whose keys are remembered. Others may be asked, but the passages are then
             read anew each time.

@@ -62,7 +62,7 @@ def _pool(
     tl.store(out_ptr + token, pooled / 5.0, mask=valid)
 
 
-# Best first (on an H200, see benchmarks/GPU_LOG.md).
+# Best first (on an H200, see docs/gpu_log.md).
 _RAW = (Launch(64, 4, 3, bulk=True), Launch(64, 4, 3), Launch(64, 4, 2))
 
 

@@ -104,7 +104,7 @@ def _attend(
     tl.store(out_ptr + out_at, out.to(out_ptr.dtype.element_ty), mask=in_rows[:, None] & in_d[None, :])
 
 
-# Best first (on an H200, see benchmarks/GPU_LOG.md).
+# Best first (on an H200, see docs/gpu_log.md).
 _ATTEND = (Launch(32, 4, 3, rows=64), Launch(64, 4, 3, rows=64), Launch(64, 8, 3), Launch(32, 4, 2, rows=64))
 _WIDE_HEADS = (Launch(32, 4, 2, rows=64), Launch(64, 4, 2, rows=64))
 
