@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ctxshaper.errors import UnsupportedModelError
 from ctxshaper.models.attention import KEYWORD, NAME, AttentionCall, LayersRead, causal, install
-from ctxshaper.models.loading import ModelSource, load_lm
+from ctxshaper.models.finding import ModelSource
+from ctxshaper.models.loading import load_lm
 from ctxshaper.models.placing import pick_device, pick_dtype
 
 __all__ = ["Decoder", "pick_device", "pick_dtype"]
@@ -56,11 +57,6 @@ class Decoder:
         if compiled:
             for layer in self.model.layers:
                 layer.compile(dynamic=True)
-
-    @property
-    def reach(self) -> int | None:
-        """The old name of `max_context`."""
-        return self.max_context
 
     def _sliding_window(self) -> int | None:
         types = getattr(self.config, "layer_types", None) or []

@@ -66,10 +66,6 @@ class ModelSource:
         with self._readable():
             return content(self.files())
 
-    def revision(self) -> str:
-        """The old name of `fingerprint`."""
-        return self.fingerprint()
-
     def stamp(self) -> str:
         """Whether the files are still those of a moment ago, from their paths, sizes and times: free, for one process.
 

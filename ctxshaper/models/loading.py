@@ -5,30 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ctxshaper.errors import ModelError
-from ctxshaper.models.finding import (
-    EMBEDDED_EMBEDDER,
-    EMBEDDED_LM,
-    ModelSource,
-    resolve_embedder,
-    resolve_lm,
-)
+from ctxshaper.models.finding import ModelSource
 from ctxshaper.models.guard import loading
 from ctxshaper.models.unpacking import dequantized, unpacked
 
 if TYPE_CHECKING:
     import torch
-
-__all__ = [
-    "EMBEDDED_EMBEDDER",
-    "EMBEDDED_LM",
-    "ModelSource",
-    "load_config",
-    "load_lm",
-    "load_tokenizer",
-    "loading",
-    "resolve_embedder",
-    "resolve_lm",
-]
 
 
 def load_lm(

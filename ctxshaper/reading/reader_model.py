@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from ctxshaper.models.decoder import Decoder, pick_device, pick_dtype
-from ctxshaper.models.loading import load_tokenizer, loading, resolve_lm
+from ctxshaper.models.finding import resolve_lm
+from ctxshaper.models.guard import loading
+from ctxshaper.models.loading import load_tokenizer
 from ctxshaper.reading.head_sets import HeadSet, head_set, slots_of
 from ctxshaper.reading.key_memory import KeyMemory
 from ctxshaper.reading.layout import Layout

@@ -12,7 +12,8 @@ from ctxshaper.evaluation.loaders import load_questions
 from ctxshaper.evaluation.paired import paired_gain
 from ctxshaper.evaluation.prompts import prompt
 from ctxshaper.evaluation.questions import Question, made_up_questions
-from ctxshaper.models.loading import load_tokenizer, resolve_lm
+from ctxshaper.models.finding import resolve_lm
+from ctxshaper.models.loading import load_tokenizer
 
 QUESTIONS = made_up_questions()
 

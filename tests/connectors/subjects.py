@@ -23,7 +23,7 @@ from llama_index.core.postprocessor import (
 from ctxshaper.connectors import langchain
 from ctxshaper.connectors.conformance import Check, check_compressor, check_postprocessor
 from ctxshaper.connectors.llama_index import ContextShaperPostprocessor
-from ctxshaper.models.loading import resolve_embedder
+from ctxshaper.models.finding import resolve_embedder
 
 
 class Cosine(BaseCrossEncoder):

@@ -162,7 +162,7 @@ def _exported(reader: Reader) -> Path:
 
     name = re.sub(r"[^\w.-]", "_", reader.source.name)
     cache_home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = cache_home / "ctxshaper" / f"{name}-{reader.source.revision()}-for-llmlingua"
+    folder = cache_home / "ctxshaper" / f"{name}-{reader.source.fingerprint()[:16]}-for-llmlingua"
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
