@@ -151,7 +151,7 @@ def growth(function: Callable[[str], object], make: Make) -> tuple[float, float]
 
 
 def exponents(names: list[str] | None = None) -> dict[str, tuple[float, str, float]]:
-    """By function: the worst exponent, the text that it arises on, and seconds per million characters at worst."""
+    """By function: the worst exponent, the text that it arises on, and seconds that the slowest text took."""
     table = {}
     for name in names or FUNCTIONS:
         rows = []
