@@ -3,7 +3,8 @@
 from ctxshaper.data.budget import Budget
 from ctxshaper.data.context import Context, SetAside, TokenCounter
 from ctxshaper.data.messages import Message, Role
-from ctxshaper.data.passages import ELLIPSIS, Kept, Passage, Piece, Placed, Written
+from ctxshaper.data.passages import ELLIPSIS, Passage
+from ctxshaper.data.pieces import Kept, Piece, Placed, Written
 from ctxshaper.data.plain import Frozen, json_safe
 from ctxshaper.data.rendering import Label, Part, Rendering
 from ctxshaper.data.spans import Span, gaps, intersect, merge_spans

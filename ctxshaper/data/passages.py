@@ -7,69 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from numbers import Real
-from typing import Any, NamedTuple
+from typing import Any
 
+from ctxshaper.data.pieces import Kept, Piece, Placed, Written, between, checked, names_of, piece_of, spans_of
 from ctxshaper.data.plain import Frozen, json_safe
 from ctxshaper.data.spans import Span, intersect, merge_spans
 from ctxshaper.errors import InvalidInputError
 
 ELLIPSIS = " … "
-# Scripts that put no space behind these.
-_STOPS_WITHOUT_SPACE = "。！？"
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """A piece of a passage that is its source's own text, byte for byte.
-
-    Attributes:
-        span: where it lies in the source; not empty.
-    """
-
-    span: Span
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.span, Span) or not len(self.span):
-            raise InvalidInputError(f"a kept piece needs a Span with characters, but got {self.span!r:.80}")
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """A piece of a passage that a language model (or a template) wrote.
-
-    Attributes:
-        text: what was written; not empty.
-        support: ranges of the source that say so, sorted and disjoint; empty for what cites nothing, such as a heading.
-    """
-
-    text: str
-    support: tuple[Span, ...] = ()
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.text, str) or not self.text:
-            raise InvalidInputError(f"a written piece needs a text with characters, but got {self.text!r:.80}")
-        object.__setattr__(self, "support", merge_spans(self.support))
-
-
-Piece = Kept | Written
-
-
-class Placed(NamedTuple):
-    """A piece as it shows in a passage's text.
-
-    Attributes:
-        gap: what joins it to the piece before it.
-        start: its first character in the text, behind the gap.
-        text: what shows of it.
-        spans: where that lies in the source; of a written piece, its support.
-        generated: whether it was written.
-    """
-
-    gap: str
-    start: int
-    text: str
-    spans: tuple[Span, ...]
-    generated: bool
 
 
 @dataclass(frozen=True)
@@ -111,7 +56,7 @@ class Passage:
         if self.pieces is None:
             object.__setattr__(self, "pieces", (Kept(Span(0, len(self.source))),) if self.source else ())
         else:
-            object.__setattr__(self, "pieces", _checked(self.pieces, len(self.source)))
+            object.__setattr__(self, "pieces", checked(self.pieces, len(self.source)))
 
     @classmethod
     def of(cls, value: Passage | str) -> Passage:
@@ -137,7 +82,7 @@ class Passage:
     @cached_property
     def spans(self) -> tuple[Span, ...]:
         """What is kept of the source or supports what was written, sorted and disjoint."""
-        return merge_spans(s for piece in self.pieces for s in _spans_of(piece))
+        return merge_spans(s for piece in self.pieces for s in spans_of(piece))
 
     @property
     def generated(self) -> bool:
@@ -202,7 +147,7 @@ class Passage:
             if isinstance(piece, Written):
                 text, spans = piece.text, piece.support
                 if place:
-                    gap = _between(before)
+                    gap = between(before)
             else:
                 previous = self.pieces[place - 1] if place else None
                 following = self.pieces[place + 1] if place < last else None
@@ -211,7 +156,7 @@ class Passage:
                 if isinstance(previous, Kept):
                     gap = "" if previous.span.end == piece.span.start else ellipsis
                 elif previous is not None:
-                    gap = _between(before)
+                    gap = between(before)
             position += len(gap)
             result.append(Placed(gap, position, text, spans, isinstance(piece, Written)))
             position += len(text)
@@ -255,33 +200,20 @@ class Passage:
                 make.
         """
         if not isinstance(data, Mapping) or not {"source", "pieces"} <= set(data):
-            raise InvalidInputError(f"a passage needs source and pieces, but got {_names(data)}")
+            raise InvalidInputError(f"a passage needs source and pieces, but got {names_of(data)}")
         known = {"source", "id", "score", "metadata", "rank", "pieces", "text"}
         if unknown := set(data) - known:
-            raise InvalidInputError(f"a passage has the fields {', '.join(sorted(known))}, but got {_names(unknown)}")
+            raise InvalidInputError(f"a passage has the fields {', '.join(sorted(known))}, but got {names_of(unknown)}")
         given = {k: v for k, v in data.items() if k not in ("pieces", "text")}
         if not isinstance(data["pieces"], Sequence) or isinstance(data["pieces"], str):
             raise InvalidInputError(f"pieces must be a list, but got {type(data['pieces']).__name__}")
-        passage = cls(**given, pieces=tuple(map(_piece, data["pieces"])))
+        passage = cls(**given, pieces=tuple(map(piece_of, data["pieces"])))
         if "text" in data and data["text"] != passage.text:
             raise InvalidInputError(
                 f"the text {data['text']!r:.60} is not what the passage's pieces say: {passage.text!r:.60}; leave the "
                 "text out, or correct the pieces"
             )
         return passage
-
-
-def _names(data: Any) -> str:
-    return ", ".join(sorted(map(repr, data))[:10]) if isinstance(data, (Mapping, set)) else type(data).__name__
-
-
-def _spans_of(piece: Piece) -> tuple[Span, ...]:
-    return (piece.span,) if isinstance(piece, Kept) else piece.support
-
-
-def _between(before: str) -> str:
-    """What stands between a piece that was written, or that follows one, and the text before it."""
-    return "" if not before or before[-1] in _STOPS_WITHOUT_SPACE or before.endswith("\n") else " "
 
 
 def _score(score: Any) -> float | None:
@@ -293,33 +225,3 @@ def _score(score: Any) -> float | None:
     if math.isinf(number):
         raise InvalidInputError("a passage's score must be finite, but got an infinite one; pass None for no score")
     return None if math.isnan(number) else number
-
-
-def _checked(pieces: Any, length: int) -> tuple[Piece, ...]:
-    """Pieces of a source of so many characters, kept ones sorted and disjoint."""
-    result = tuple(pieces)
-    reached = 0
-    for piece in result:
-        if isinstance(piece, Kept):
-            if piece.span.start < reached:
-                raise InvalidInputError(
-                    f"kept pieces must be sorted and must not overlap, but {piece.span} begins before {reached}"
-                )
-            reached = piece.span.end
-        elif not isinstance(piece, Written):
-            raise InvalidInputError(f"pieces must be Kept or Written, but got {type(piece).__name__}")
-        spans = _spans_of(piece)
-        if spans and spans[-1].end > length:
-            raise InvalidInputError(f"{spans[-1]} lies outside of a source of {length} characters")
-    return result
-
-
-def _piece(data: Any) -> Piece:
-    if isinstance(data, Mapping) and set(data) == {"start", "end"}:
-        return Kept(Span(data["start"], data["end"]))
-    if isinstance(data, Mapping) and set(data) == {"text", "support"}:
-        try:
-            return Written(data["text"], tuple(Span(start, end) for start, end in data["support"]))
-        except (TypeError, ValueError) as error:
-            raise InvalidInputError(f"support is a list of [start, end], but got {data['support']!r:.80}") from error
-    raise InvalidInputError(f"a piece is {{start, end}} or {{text, support}}, but got {_names(data)}")
