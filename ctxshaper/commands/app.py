@@ -11,6 +11,7 @@ import typer
 from ctxshaper.commands.calibrate import calibrate
 from ctxshaper.commands.doctor import doctor
 from ctxshaper.commands.evaluate import evaluate
+from ctxshaper.commands.index import index
 from ctxshaper.commands.mine_distractors import mine_distractors
 from ctxshaper.commands.profile import profile
 from ctxshaper.commands.shape import shape
@@ -51,6 +52,7 @@ def explained(command: Callable[..., None]) -> Callable[..., None]:
 
 
 app.command()(explained(shape))
+app.command()(explained(index))
 app.command("eval")(explained(evaluate))
 app.command()(explained(calibrate))
 app.command()(explained(profile))

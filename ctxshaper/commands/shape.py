@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from importlib.resources import files as packaged
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -36,6 +37,13 @@ def shape(
         str | None, typer.Option(help="Tokens (500), a share (30% or 0.3) or auto; the recipe's own if left out.")
     ] = None,
     model: Annotated[str | None, typer.Option(help="The reader's model: a folder or hub name.")] = None,
+    store: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder where what is read of passages is kept, and found again: ctxshaper index fills it.",
+            metavar="DIR",
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the whole shaped context, its trace included, as JSON.")
     ] = False,
@@ -49,7 +57,7 @@ def shape(
     if not query.strip():
         raise InvalidInputError("the query is empty; write the question behind -q")
     given = _passages([*(files or []), *(passages or [])])
-    shaped = _with_progress(lambda: _shape(query, given, recipe, limit, model))
+    shaped = _with_progress(lambda: _shape(query, given, recipe, limit, model, store))
     typer.echo(shaped.to_json() if as_json else _printable(shaped.text))
     for warning in shaped.warnings:
         _say(warning)
@@ -69,11 +77,13 @@ def _passages(paths: list[str]) -> list[Passage]:
     return list(iter_passages(paths, _say))
 
 
-def _shape(query: str, passages: list[Passage], recipe: str, budget: Budget | None, model: str | None) -> Context:
+def _shape(
+    query: str, passages: list[Passage], recipe: str, budget: Budget | None, model: str | None, store: Path | None
+) -> Context:
     from ctxshaper import Pipeline, Reader
 
-    reader = Reader(model) if model else None
-    return Pipeline.from_recipe(recipe, reader=reader).shape(query, passages, budget)
+    parts = {"reader": Reader(model, store=store)} if model else {"store": store}
+    return Pipeline.from_recipe(recipe, **parts).shape(query, passages, budget)
 
 
 def _say(message: str) -> None:

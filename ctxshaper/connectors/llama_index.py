@@ -1,4 +1,4 @@
-"""LlamaIndex: a node postprocessor for query engines, chat engines and workflows. Needs llama-index-core."""
+"""LlamaIndex: a node postprocessor for engines and workflows, and reading at ingestion. Needs llama-index-core."""
 
 from __future__ import annotations
 
@@ -12,7 +12,16 @@ try:
     from llama_index.core.postprocessor.types import BaseNodePostprocessor
     from llama_index.core.prompts import BasePromptTemplate, PromptTemplate
     from llama_index.core.prompts.mixin import PromptMixin, PromptMixinType
-    from llama_index.core.schema import BaseNode, ImageNode, MetadataMode, Node, NodeWithScore, QueryBundle, TextNode
+    from llama_index.core.schema import (
+        BaseNode,
+        ImageNode,
+        MetadataMode,
+        Node,
+        NodeWithScore,
+        QueryBundle,
+        TextNode,
+        TransformComponent,
+    )
 except ImportError as missing:
     from ctxshaper.errors import MissingDependencyError
     from ctxshaper.extras import install_line
@@ -28,13 +37,14 @@ from ctxshaper.connectors.client import Client, Mode, OnError, Outcome
 from ctxshaper.connectors.matching import find_loosely
 from ctxshaper.connectors.origins import within
 from ctxshaper.connectors.records import KEY, Record, read, results
+from ctxshaper.connectors.remembering import Remembering
 from ctxshaper.data import Passage
 from ctxshaper.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from ctxshaper.stages import S2A
 
-__all__ = ["ContextShaperPostprocessor", "map_citation"]
+__all__ = ["ContextShaperPostprocessor", "RememberNodes", "map_citation"]
 
 dispatcher = get_dispatcher(__name__)
 
@@ -232,3 +242,58 @@ class ContextShaperPostprocessor(PromptMixin, BaseNodePostprocessor):  # type: i
         result = [item for item in merged if item is not None] + list(texts)
         dispatcher.event(ReRankEndEvent(nodes=result))
         return result
+
+
+class RememberNodes(TransformComponent):  # type: ignore[misc]  # its base is untyped
+    """Reads nodes when they are ingested, so that shaping finds them read; they come out unchanged.
+
+    Put it last but for the embedding, behind what splits nodes or writes their titles: text and title are what is read.
+    Images and other media are passed over.
+
+        IngestionPipeline(transformations=[SentenceSplitter(), RememberNodes(store="keys/"), embedding])
+        ContextShaperPostprocessor(pipeline=Pipeline.from_recipe("qa", store="keys/"))
+
+    Attributes:
+        store: a folder, or a `KeyStore`, where the embedded model's reader keeps what it read.
+        reader: instead of a store, the reader that shaping uses, with a store of its own or in this process. Only a
+            store's path survives `to_dict` and `from_dict`.
+
+    Raises:
+        pydantic.ValidationError: a ValueError: neither a store nor a reader, or both.
+    """
+
+    store: Any = Field(default=None, description="The store's folder, or a KeyStore.")
+    reader: Any = Field(default=None, description="A reader, instead of a store.")
+
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+    _remembering: Remembering = PrivateAttr()
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Check the arguments; the model is loaded at first use."""
+        super().model_post_init(context)
+        self._remembering = Remembering(self.reader, self.store)
+
+    @classmethod
+    def class_name(cls) -> str:
+        """The name under which LlamaIndex writes this component down."""
+        return "RememberNodes"
+
+    @field_serializer("store", "reader")
+    def _write(self, value: Any) -> str | None:
+        # An ingestion pipeline dumps its components to find cached results.
+        return None if value is None else str(getattr(value, "path", value))
+
+    def __call__(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:  # noqa: ARG002  # the base's signature
+        """Read the nodes that are text, and return all."""
+        self._remembering.remember(_texts(nodes))
+        return nodes
+
+    async def acall(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:  # noqa: ARG002  # likewise
+        """The same without blocking the event loop."""
+        await self._remembering.aremember(_texts(nodes))
+        return nodes
+
+
+def _texts(nodes: Sequence[BaseNode]) -> list[Passage]:
+    # As the postprocessor will ask for them.
+    return to_passages([NodeWithScore(node=node) for node in nodes if is_text(node)])

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ctxshaper.models.embedder import Embedder
     from ctxshaper.models.language_model import LanguageModel
     from ctxshaper.reading.reading import PassageReader
+    from ctxshaper.reading.store import KeyStore
 
 OnError = Literal["raise", "skip"]
 Passages = Iterable[Passage | str]
@@ -48,6 +49,8 @@ class Pipeline:
             embedded one.
         tokenizer: the generator's own, to count tokens with: a tokenizer of transformers, tokenizers or tiktoken,
             or a function from text to a number; the reader's if None.
+        store: where the embedded model's reader keeps what it read on disk, for other processes and restarts: a folder
+            (made at first use), or a `KeyStore`; None for none. A reader of your own takes its store itself.
         budget: used where `shape` is given none: tokens (500), a share ("30%", 0.3), "auto", or None for no limit.
         rendering: how passages become text.
         on_error: "raise", or "skip": a stage that fails passes the context on unchanged, and the trace and a warning
@@ -66,6 +69,7 @@ class Pipeline:
         generator: Generator | None = None,
         language_model: LanguageModel | None = None,
         tokenizer: Any = None,
+        store: KeyStore | str | Path | None = None,
         budget: BudgetLike = None,
         rendering: Rendering | None = None,
         on_error: OnError = "raise",
@@ -82,6 +86,7 @@ class Pipeline:
             generator=generator,
             language_model=language_model,
             tokenizer=tokenizer,
+            store=store,
         )
         self.budget = Budget.parse(budget)
         self.rendering = rendering or Rendering()

@@ -140,9 +140,10 @@ class PassageTokens:
         """
         deadline.check()
         if len(passage.source) > 32 * self._max_tokens:
+            name = repr(passage.id or passage.title or "without an id")
             raise InvalidInputError(
-                f"a passage has {len(passage.source):,} characters; this reader takes at most {self._max_tokens:,} "
-                "tokens in one request: split the passage, or raise max_tokens"
+                f"the passage {name:.200} has {len(passage.source):,} characters; this reader takes at most "
+                f"{self._max_tokens:,} tokens in one request: split the passage, or raise max_tokens"
             )
         heading: list[int] = []
         if passage.title:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,16 +18,13 @@ from ctxshaper.reading.gem import read_gem_alone, read_gem_prompt
 from ctxshaper.reading.key_memory import KeyMemory
 from ctxshaper.reading.keys import QueryRows
 from ctxshaper.reading.layout import Layout
-from ctxshaper.reading.passage_tokens import Tokens
 from ctxshaper.reading.profile import HeadProfile
 from ctxshaper.reading.reader_model import ReaderModel
 from ctxshaper.reading.reading import Reading
+from ctxshaper.reading.remembering import Remembered, remember
 from ctxshaper.reading.scoring import Partial
 from ctxshaper.reading.store import KeyStore
 from ctxshaper.text.tokenization import Encoder
-
-# Passages of a stream that are tokenised, and looked up, together.
-_STREAM = 256
 
 
 class Reader:
@@ -156,12 +153,20 @@ class Reader:
         """Read passages ahead of time, so that the first query finds them read: a stream of any length.
 
         Raises:
-            InvalidInputError: a single passage with more tokens than `max_tokens`.
+            InvalidInputError: a single passage with far more text than a request may hold.
         """
-        for group in _groups(self.layout, passages):
-            own = {key: ids for one in group for key, ids in zip(one.keys, one.ids, strict=True)}
-            with self._model.shelf.take(own, {key: len(own[key]) for key in sorted(own)}):
-                pass
+        deque(self.remember_stream(passages), maxlen=0)
+
+    def remember_stream(self, passages: Iterable[Passage | str]) -> Iterator[Remembered]:
+        """The same in steps, for progress: says of each group of passages what it took, once it is read and stored.
+
+        Yields:
+            In the stream's order, some 16,000 tokens at a time. Nothing is read that is not asked for.
+
+        Raises:
+            InvalidInputError: as `remember`.
+        """
+        return remember(self._model, passages)
 
     def read(self, query: str, passages: Sequence[Passage | str], *, hint: str = "") -> Reading:
         """Score every token of every passage by the attention it receives from the query's tokens.
@@ -251,21 +256,3 @@ class Reader:
         if independent:
             return read_gem_alone(self._model, query, passages)
         return read_gem_prompt(self._model, query, passages, calibrated=calibrated)
-
-
-def _groups(layout: Layout, passages: Iterable[Passage | str]) -> Iterator[list[Tokens]]:
-    """Passages in groups that a request takes."""
-    stream = map(Passage.of, passages)
-    group, size = list[Tokens](), 0
-    while some := list(islice(stream, _STREAM)):
-        for tokens in layout.passages(some):
-            own = sum(map(len, tokens.ids))
-            if not len(tokens.offsets):
-                continue
-            if group and size + own > layout.max_tokens:
-                yield group
-                group, size = [], 0
-            group.append(tokens)
-            size += own
-    if group:
-        yield group

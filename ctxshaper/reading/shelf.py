@@ -31,14 +31,19 @@ class Taken:
         slots: the (layer, key head) of the arena's slots.
         hits: passages that were in memory.
         stored: passages that came from the store.
-        misses: passages that the model had to read.
+        absent: content keys of those that the model had to read.
     """
 
     held: HeldKeys
     slots: Sequence[Slot]
     hits: int
     stored: int
-    misses: int
+    absent: frozenset[bytes]
+
+    @property
+    def misses(self) -> int:
+        """How many passages the model had to read."""
+        return len(self.absent)
 
 
 class KeyShelf:
@@ -76,7 +81,7 @@ class KeyShelf:
             stored = self._stored(missing)
             absent = {key: wanted[key] for key in missing if key not in stored}
             _put(held, {**stored, **self._batcher.read(absent)})
-            yield Taken(held, self.slots, len(lengths) - len(missing), len(stored), len(absent))
+            yield Taken(held, self.slots, len(lengths) - len(missing), len(stored), frozenset(absent))
         finally:
             held.release()
 

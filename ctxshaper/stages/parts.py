@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ctxshaper.errors import InvalidInputError
 from ctxshaper.extras import missing_extra
 
 if TYPE_CHECKING:
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from ctxshaper.models.embedder import Embedder
     from ctxshaper.models.language_model import LanguageModel
     from ctxshaper.reading.reading import PassageReader
+    from ctxshaper.reading.store import KeyStore
 
 _T = TypeVar("_T")
 
@@ -30,6 +33,10 @@ class Parts:
         generator: writes; the language model below if None.
         language_model: a whole model for what needs passages in sight; if None the reader's model, or the embedded one.
         tokenizer: the generator's own, to count tokens with; the reader's if None.
+        store: where the embedded model's reader keeps what it read on disk: a folder, or a `KeyStore`; None for none.
+
+    Raises:
+        InvalidInputError: a store beside a reader, which has its own, or something that is no store.
     """
 
     def __init__(
@@ -40,13 +47,22 @@ class Parts:
         generator: Generator | None = None,
         language_model: LanguageModel | None = None,
         tokenizer: Any = None,
+        store: KeyStore | str | Path | None = None,
     ) -> None:
+        if store is not None and reader is not None:
+            raise InvalidInputError(
+                "both reader and store were given, but a store belongs to its reader: pass the store to the reader, "
+                "as in Reader(store=...), or leave the reader out"
+            )
+        if not (store is None or isinstance(store, (str, Path)) or hasattr(store, "get_many")) or store == "":
+            raise InvalidInputError(f"store must be a folder's path or a KeyStore, but got {store!r:.80}")
         self._given: dict[str, Any] = {
             "reader": reader,
             "embedder": embedder,
             "generator": generator,
             "language_model": language_model,
             "tokenizer": tokenizer,
+            "store": store,
         }
         self._lock = threading.RLock()
 
@@ -56,7 +72,12 @@ class Parts:
     @cached_property
     def reader(self) -> PassageReader:
         """Scores passages by attention."""
-        return self._part("reader", _reader)
+        return self._part("reader", self._embedded_reader)
+
+    def _embedded_reader(self) -> PassageReader:
+        from ctxshaper.reading.reader import Reader
+
+        return Reader(store=self._given["store"])
 
     @cached_property
     def embedder(self) -> Embedder:
@@ -107,12 +128,6 @@ class Parts:
                     raise missing_extra(name, error) from error
             made: _T = self.__dict__[name]
             return made
-
-
-def _reader() -> PassageReader:
-    from ctxshaper.reading.reader import Reader
-
-    return Reader()
 
 
 def _embedder() -> Embedder:

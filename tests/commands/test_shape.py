@@ -126,6 +126,7 @@ def test_mistakes_are_one_line_on_stderr(arguments, text, message):
     "arguments",
     [
         ["shape", "-q", "q", "missing.jsonl"],
+        ["index", "missing.jsonl", "--store", "keys"],
         ["eval", "--data", "missing.jsonl"],
         ["calibrate", "--data", "missing.jsonl"],
         ["profile", "--data", "missing.jsonl"],

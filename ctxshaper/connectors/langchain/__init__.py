@@ -1,4 +1,4 @@
-"""LangChain: a document compressor that is a Runnable too, a retriever, agent middleware, and drop-ins.
+"""LangChain: a compressor that is a Runnable too, a retriever, agent middleware, reading at ingestion, drop-ins.
 
 Each name is loaded when it is first asked for: retrieval needs langchain-core alone, and only agents need langchain.
 """
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ctxshaper.connectors.langchain.compressor import ContextShaper
     from ctxshaper.connectors.langchain.documents import map_citation
     from ctxshaper.connectors.langchain.dropins import LLMLinguaCompressor, LongContextReorder
+    from ctxshaper.connectors.langchain.ingestion import RememberDocuments
     from ctxshaper.connectors.langchain.retriever import ShapingRetriever
 
 if find_spec("langchain_core") is None:
@@ -24,6 +25,7 @@ __all__ = [
     "ContextShaper",
     "LLMLinguaCompressor",
     "LongContextReorder",
+    "RememberDocuments",
     "ShapeToolResults",
     "ShapingRetriever",
     "map_citation",
@@ -33,6 +35,7 @@ _HOME = {
     "ContextShaper": "compressor",
     "LLMLinguaCompressor": "dropins",
     "LongContextReorder": "dropins",
+    "RememberDocuments": "ingestion",
     "ShapeToolResults": "agent",
     "ShapingRetriever": "retriever",
     "map_citation": "documents",
