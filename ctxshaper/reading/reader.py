@@ -161,7 +161,7 @@ class Reader:
         """The same in steps, for progress: says of each group of passages what it took, once it is read and stored.
 
         Yields:
-            In the stream's order, some 16,000 tokens at a time. Nothing is read that is not asked for.
+            In the stream's order, some 8,000 tokens at a time. Nothing is read that is not asked for.
 
         Raises:
             InvalidInputError: as `remember`.

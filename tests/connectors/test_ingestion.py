@@ -62,7 +62,7 @@ def test_documents_that_were_ingested_are_not_read_again(way, ahead, shaping):
     got = transform.transform_documents(given) if way == "sync" else asyncio.run(transform.atransform_documents(given))
     assert got == given == documents()
     ContextShaper(pipeline=shaping).compress_documents(given, QUERY)
-    assert found(shaping) == (3, 0, 0)
+    assert found(shaping) == (4, 0, 0)
 
 
 @pytest.mark.parametrize("way", ["sync", "async"])
@@ -80,7 +80,7 @@ def test_a_title_written_after_ingestion_is_another_text(ahead, shaping):
     given = RememberDocuments(reader=ahead).transform_documents(documents())
     given[1].metadata["title"] = "Fruit"
     ContextShaper(pipeline=shaping).compress_documents(given, QUERY)
-    assert found(shaping) == (2, 0, 1)
+    assert found(shaping) == (3, 0, 1)
 
 
 def test_a_store_is_enough_and_pickles_as_its_path(tmp_path):
