@@ -15,6 +15,7 @@ EXTRAS = {
     "accelerate": "reader",
     "gguf": "reader",
     "bm25s": "retrieval",
+    "lmdb": "store",
     "faiss": "retrieval",
     "sentence_transformers": "retrieval",
     "httpx": "api",
