@@ -17,6 +17,7 @@ from ctxshaper import (
     Pipeline,
     StageError,
 )
+from ctxshaper.reading.row_weights import content
 from ctxshaper.stages.attention_rag.focal import Focal, FocalReader, FocalReading
 from ctxshaper.stages.selection import units_of
 
@@ -87,7 +88,7 @@ def test_ours_takes_the_same_number_of_tokens_among_all_chunks(reader, passages,
 
 
 def test_the_focal_token_is_one_more_row(reader, passages):
-    rows = len(reader.encoder.data(QUERY)[0])
+    rows = int(content(QUERY, reader.encoder.data(QUERY)[1]).sum())
     plain, hinted = (
         np.concatenate([p.scores for p in reader.read(QUERY, passages, hint=hint).passages]) for hint in ("", HINT)
     )
