@@ -46,7 +46,7 @@ SMALL = SHAPE | {"hidden_size": 512, "intermediate_size": 1024, "num_hidden_laye
                  "num_key_value_heads": 2, "initializer_range": 0.1}  # fmt: skip
 # Eight heads in four layers, two KV groups of each: what a head profile looks like.
 HEADS = ((3, 5), (3, 22), (7, 1), (7, 30), (9, 12), (9, 17), (13, 0), (13, 9))
-PASSAGE, ROWS = 256, 32
+PASSAGE, ROWS, _AT_ONCE = 256, 32, 16
 # Correlation of log scores that rounding to bfloat16 leaves at least; what another computation leaves is near 0.
 _ALIKE = 0.95
 _WORDS = 30_000
@@ -155,6 +155,9 @@ def speed(folder: str, sizes: list[int], known: Ceilings, compiled: bool) -> dic
         asked = (partial(reader.read, words(draw, ROWS), sets[-1]) for _ in range(15))
         warm = of_each(asked, torch.cuda.synchronize)
         floors = floors_of(tokens, known)
+        batches = (
+            partial(reader.read_batch, [(words(draw, ROWS), sets[-1]) for _ in range(_AT_ONCE)]) for _ in range(5)
+        )
         rows[f"{tokens:,} tokens" + (", compiled" if compiled else "")] = {
             "prefill and a query, ms": prefill,
             "floor, ms": floors[0],
@@ -163,6 +166,7 @@ def speed(folder: str, sizes: list[int], known: Ceilings, compiled: bool) -> dic
             "a new query, ms": warm,
             "of it on the GPU, ms": busy(lambda: reader.read(words(draw, ROWS), sets[-1])),  # noqa: B023  # called now
             "floor of it, ms": floors[1],
+            f"{_AT_ONCE} new queries at once, ms": of_each(batches, torch.cuda.synchronize),
         }
     return rows
 
@@ -170,18 +174,18 @@ def speed(folder: str, sizes: list[int], known: Ceilings, compiled: bool) -> dic
 def floors_of(tokens: int, known: Ceilings) -> tuple[float, float]:
     """Milliseconds that a prefill and a warm query must take.
 
-    The last layer is only needed for its queries, keys and values. Of the passages the reader remembers keys and values
-    of all layers but the last one's values.
+    The last layer is only needed for its queries and keys. A query moves the weights of the others, and of the passages
+    the keys of the profile's slots in 8 bits, with 2 bytes of scale a token: twice, for the softmax and for the mass.
     """
     hidden, mlp, layers = SHAPE["hidden_size"], SHAPE["intermediate_size"], SHAPE["num_hidden_layers"]
-    side = SHAPE["num_key_value_heads"] * hidden // SHAPE["num_attention_heads"]
-    into_heads = hidden * (hidden + 2 * side)
-    layer = into_heads + hidden * hidden + 3 * hidden * mlp
-    weights = (layers - 1) * layer + into_heads
+    heads, key_heads = SHAPE["num_attention_heads"], SHAPE["num_key_value_heads"]
+    size = hidden // heads
+    layer = 2 * hidden * hidden + 2 * hidden * key_heads * size + 3 * hidden * mlp
+    weights = (layers - 1) * layer
     attention = (layers - 1) * 2 * PASSAGE * hidden
-    return tokens * (2 * weights + attention) / known.product, (
-        2 * weights + 2 * tokens * side * (2 * layers - 1)
-    ) / known.copy
+    slots = {(layer, head // (heads // key_heads)) for layer, head in HEADS}
+    keys = 2 * tokens * len(slots) * (size + 2)
+    return tokens * (2 * weights + attention) / known.product, (2 * weights + keys) / known.copy
 
 
 def causal(folder: str, tokens: int) -> float:
