@@ -84,7 +84,8 @@ def run(arguments: argparse.Namespace) -> list[Table]:
     for title, score in methods(fitted, parts).items():
         if any(part in title for part in arguments.only):
             evidence[title], tokens[title] = figures(score, sets)
-            _say(title)
+            # As they come: the whole takes long, and a run may be ended.
+            _say(f"{title}: {', '.join(f'{name} {value:.3f}' for name, value in evidence[title].items())}")
     return [Table("evidence kept", evidence, notes), Table("share of the tokens taken", tokens)]
 
 
