@@ -14,6 +14,7 @@ from ctxshaper.evaluation.questions import made_up_questions
 from ctxshaper.evaluation.report import to_html
 from ctxshaper.evaluation.summary import summarize
 
+pytestmark = pytest.mark.usefixtures("one_reader")
 HOSTILE = '<img src=x onerror="document.title=1">'
 
 

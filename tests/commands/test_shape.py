@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from ctxshaper.commands.app import app
 from ctxshaper.pipelines import shipped_recipes
 
+pytestmark = pytest.mark.usefixtures("one_reader")
 run = CliRunner().invoke
 LINES = (
     '{"text": "The bridge was designed by Ada Moreau.", "id": 7, "title": "Bridge"}\n'

@@ -109,7 +109,7 @@ def test_the_trace_tells_the_reading(reader, passages):
 def test_hotpot_evidence_at_thirty_percent(reader, hotpot):
     """A floor well under the figure of the benchmark, on a few questions: a change that breaks reading shows here."""
     stage, parts, kept = EvidenceFilter(), Parts(reader=reader), []
-    for entry in hotpot[:12]:
+    for entry in hotpot[:6]:
         passages = [
             Passage("".join(sentences), metadata={"title": title}, rank=i)
             for i, (title, sentences) in enumerate(entry["context"])
