@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 
 from benchmarks.questions import DATA, FILES, HOTPOT, NATURAL, context_of, evidence_kept, load
 from benchmarks.table import Table
-from ctxshaper import Budget, Context, Log, Parts, Run, Unit
+from ctxshaper import Budget, Context, Log, Parts, Reader, Run, Unit
 from ctxshaper.evaluation.baselines import baseline
 from ctxshaper.evaluation.questions import Question
 from ctxshaper.ranking.lexical import bm25
-from ctxshaper.stages.base import ScoringStage
+from ctxshaper.stages.base import ScoringStage, Stage
 from ctxshaper.stages.evidence_filter.scores import ATTENTION_WEIGHTS, FUSED_WEIGHTS, LINK_WEIGHTS, Evidence
 from ctxshaper.stages.gem_filter import span_means
 from ctxshaper.stages.selection import select, text_of, units_of
@@ -61,12 +61,13 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, default=DATA, help="the folder of the labelled questions")
     parser.add_argument("--sets", nargs="+", choices=tuple(FILES), default=tuple(FILES))
     parser.add_argument("--limit", type=int, help="only the first so many questions of each set")
+    parser.add_argument("--keys", choices=("int8", "bf16"), default="int8", help="how the reader keeps its keys")
     parser.add_argument("--only", nargs="+", default=("",), help="methods whose name contains one of these")
 
 
 def run(arguments: argparse.Namespace) -> list[Table]:
     """The evidence kept and the tokens taken, by method, data set and budget."""
-    parts = Parts()
+    parts = Parts(reader=Reader(keys=arguments.keys))
     sets: dict[str, list[Case]] = {}
     for name, questions in load(arguments.data, arguments.sets).items():
         asked = questions[: arguments.limit]
@@ -81,9 +82,9 @@ def run(arguments: argparse.Namespace) -> list[Table]:
         notes.append(f"Weights of {name} and the links, fitted on either half of HotpotQA: {told}.")
     evidence: dict[str, dict[str, float]] = {}
     tokens: dict[str, dict[str, float]] = {}
-    for title, score in methods(fitted, parts).items():
+    for title, method in methods(fitted, parts).items():
         if any(part in title for part in arguments.only):
-            evidence[title], tokens[title] = figures(score, sets)
+            evidence[title], tokens[title] = figures(method, sets)
             # As they come: the whole takes long, and a run may be ended.
             _say(f"{title}: {', '.join(f'{name} {value:.3f}' for name, value in evidence[title].items())}")
     return [Table("evidence kept", evidence, notes), Table("share of the tokens taken", tokens)]
@@ -99,15 +100,21 @@ def case_of(question: Question, parts: Parts) -> Case:
     return Case(question, context, units, run, evidence, features, evidence.scores(second_hop=True))
 
 
-def figures(score: Score, sets: dict[str, list[Case]]) -> tuple[dict[str, float], dict[str, float]]:
+def figures(method: Score | Stage, sets: dict[str, list[Case]]) -> tuple[dict[str, float], dict[str, float]]:
     """Mean evidence kept and mean share of the tokens, by data set and budget; of nq20_hard by halves as well."""
     found: dict[str, float] = {}
     taken: dict[str, float] = {}
     for name, cases in sets.items():
         # Half 0 is scored with the weights fitted on half 1 and the other way round; other sets with the shipped ones.
-        scored = [(case, score(case, n % 2 if name == HOTPOT else None)) for n, case in enumerate(cases)]
+        halves = [n % 2 if name == HOTPOT else None for n in range(len(cases))]
+        if not isinstance(method, Stage):
+            chosen = [method(case, half) for case, half in zip(cases, halves, strict=True)]
         for share in SHARES:
-            pairs = np.array([kept(case, scores, share) for case, scores in scored])
+            if isinstance(method, Stage):
+                shaped = [method(under(case, share), case.run.parts) for case in cases]
+            else:
+                shaped = [by_scores(case, scores, share) for case, scores in zip(cases, chosen, strict=True)]
+            pairs = np.array([kept(case, one) for case, one in zip(cases, shaped, strict=True)])
             found[f"{name} {share:.0%}"], taken[f"{name} {share:.0%}"] = pairs.mean(0)
             if name == NATURAL:
                 for half, said in enumerate(("even", "odd")):
@@ -115,14 +122,23 @@ def figures(score: Score, sets: dict[str, list[Case]]) -> tuple[dict[str, float]
     return {key: float(value) for key, value in found.items()}, {key: float(value) for key, value in taken.items()}
 
 
-def kept(case: Case, scores: Numbers | Sequence[float], share: float) -> tuple[float, float]:
-    """Evidence kept, and share of the tokens taken, when the best units fill a share of the tokens."""
+def under(case: Case, share: float) -> Context:
+    """The question's context under a budget of this share of its tokens."""
     given = case.context
-    context = Context(given.query, given.passages, given.count, Budget(share=share))
-    shaped = select(context, case.units, list(map(float, scores)), Log(), context.limit)
-    assert context.limit is not None
-    assert shaped.tokens <= context.limit
-    return evidence_kept(case.question, shaped), shaped.tokens / context.tokens
+    return Context(given.query, given.passages, given.count, Budget(share=share))
+
+
+def by_scores(case: Case, scores: Numbers | Sequence[float], share: float) -> Context:
+    """The best units, as many as fit a share of the tokens."""
+    context = under(case, share)
+    return select(context, case.units, list(map(float, scores)), Log(), context.limit)
+
+
+def kept(case: Case, shaped: Context) -> tuple[float, float]:
+    """Evidence kept, and share of the tokens taken."""
+    assert shaped.limit is not None
+    assert shaped.tokens <= shaped.limit
+    return evidence_kept(case.question, shaped), shaped.tokens / case.context.tokens
 
 
 def fit(cases: Sequence[Case], columns: Sequence[int]) -> tuple[Numbers, Numbers]:
@@ -157,8 +173,8 @@ def regress(cases: Sequence[Case], tables: Sequence[Numbers]) -> Numbers:
     return weights.detach().numpy()
 
 
-def methods(fitted: dict[str, list[tuple[Numbers, Numbers]]], parts: Parts) -> dict[str, Score]:
-    """Scores of a question's units by method; the second argument is the half that the question belongs to."""
+def methods(fitted: dict[str, list[tuple[Numbers, Numbers]]], parts: Parts) -> dict[str, Score | Stage]:
+    """Scores of a question's units by method (of a question of a half, where weights are fitted), or a stage."""
     fused, attention, link = map(np.array, (FUSED_WEIGHTS, ATTENTION_WEIGHTS, LINK_WEIGHTS))
 
     def linked(case: Case, scores: Numbers, weights: Numbers) -> Numbers:
@@ -204,6 +220,8 @@ def methods(fitted: dict[str, list[tuple[Numbers, Numbers]]], parts: Parts) -> d
         "BM25 of sentences with titles": of("bm25"),
         "MiniLM of sentences": lambda case, _: parts.embedder.similarity(case.context.query, case.texts),
         "MiniLM of sentences with titles": of("minilm"),
+        "LangChain EmbeddingsFilter": baseline("langchain-filter"),
+        "LlamaIndex SentenceEmbeddingOptimizer": baseline("llama-index"),
         "first sentences": of("first-k"),
     }
 
