@@ -33,9 +33,5 @@ class DeadlineError(CtxshaperError, TimeoutError):
     """A request took longer than its caller allows, or was cancelled; the work stopped."""
 
 
-class PoolFullError(CtxshaperError):
-    """A pool of passage memories has too few free pages; says how many were needed and how many are free."""
-
-
 class GeneratorError(CtxshaperError):
     """A language model that was asked to write did not: unreachable, refused by its server, or no usable answer."""
