@@ -80,6 +80,9 @@ TEXTS: dict[str, Make] = (
         "prose": repeated("Ada Moreau designed the bridge, which is not old, in 1883. "),
         "marks on a letter": repeated("\u0315\u0300", "e"),
         "lone surrogates": repeated("\ud800"),
+        "a,b,c": repeated("a,b,c\n"),
+        'a,b,"': repeated("\n", 'a,b,"', ""),
+        "log lines": repeated("2026-03-01 12:00:05 INFO a\n  at b\n"),
         "mixed": mixed,
     }
     | {sign * 3: repeated(sign) for sign in "!(]“\"'`<|\\.-= \n字a1"}

@@ -16,6 +16,7 @@ from ctxshaper.errors import InvalidInputError
 from ctxshaper.text.languages import guess
 from ctxshaper.text.markdown import Kind, find_blocks
 from ctxshaper.text.masks import clean_of, mask_block, masked_of, without_marker
+from ctxshaper.text.records import record_cuts
 
 # A segment beyond this many characters could not meet a budget; it is cut at a clause or between words.
 _LONGEST = 4_000
@@ -51,7 +52,8 @@ def blocks(text: str) -> tuple[Span, ...]:
 
     A heading, a fenced or indented piece of code, a table's header with its delimiter row, every further
     table row, a short piece of HTML and front matter are one block each. A list item's marker stays with its
-    text; items of nested lists are blocks of their own. Text without Markdown is cut at blank lines.
+    text; items of nested lists are blocks of their own. Text without Markdown is cut at blank lines. In a log
+    and in rows of values (:mod:`ctxshaper.text.records`) each record is a block, and a sentence.
 
     Args:
         text: Any string, also with lone surrogates and control characters.
@@ -62,6 +64,8 @@ def blocks(text: str) -> tuple[Span, ...]:
         block's first line, which is part of that block. No block is white space only, unless the text is.
         Empty text gives no block.
     """
+    if cuts := record_cuts(text):
+        return _tiles(cuts)
     return tuple(Span(start, end) for start, end, _ in _joined(text, clean_of(text)))
 
 
@@ -89,6 +93,8 @@ def sentences(text: str, language: str | None = None) -> tuple[Span, ...]:
         )
     if not text:
         return ()
+    if records := record_cuts(text):
+        return _tiles(records)
     clean = clean_of(text)
     masked = masked_of(clean)
     given = re.split("[-_]", language.lower())[0] if language else None
@@ -108,6 +114,10 @@ def sentences(text: str, language: str | None = None) -> tuple[Span, ...]:
                     cuts.append(last)
             cuts += _clause_cuts(text, masked, last, end)
         cuts.append(end)
+    return _tiles(cuts)
+
+
+def _tiles(cuts: list[int]) -> tuple[Span, ...]:
     return tuple(Span(start, end) for start, end in zip([0, *cuts[:-1]], cuts, strict=True))
 
 
