@@ -15,7 +15,8 @@ from ctxshaper.errors import CtxshaperError, InvalidInputError, StageError
 from ctxshaper.generators.base import Prompt
 from ctxshaper.stages.parts import Parts
 from ctxshaper.stages.run import Log, Run
-from ctxshaper.stages.selection import Unit, UnitKind, select, units_of
+from ctxshaper.stages.selection import Unit, UnitKind, units_of
+from ctxshaper.stages.trimming import select_or_trim
 
 # What a stage that lets a language model write yields (prompts), is sent (their answers) and returns.
 Steps: TypeAlias = Flow[Sequence[Prompt], list[str], Context]
@@ -112,7 +113,7 @@ class ScoringStage(Stage):
         return range(len(units))
 
     def shape(self, context: Context, run: Run) -> Context:
-        """Keep the best units that fit into the budget."""
+        """Keep the best units that fit into the budget, or a part of the best where none does."""
         if not context.budget.adaptive and (context.limit is None or context.tokens <= context.limit):
             run.log.notes["fits_already"] = True
             return context
@@ -133,7 +134,11 @@ class ScoringStage(Stage):
                     run.log.drop(context.passages[unit.passage], [unit.span], "unlikely to be evidence", score)
             units = [unit for place, unit in enumerate(units) if place in places]
             scores = [score for place, score in enumerate(scores) if place in places]
-        return select(context, units, scores, run.log, context.limit)
+
+        def rescore(parts: Sequence[Unit]) -> Sequence[float]:
+            return self.score(context, parts, replace(run, log=Log()))
+
+        return select_or_trim(context, units, scores, run.log, context.limit, rescore)
 
 
 @dataclass(frozen=True, kw_only=True)

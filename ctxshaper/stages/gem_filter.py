@@ -10,7 +10,8 @@ from ctxshaper.data import Context, Span
 from ctxshaper.errors import InvalidInputError
 from ctxshaper.stages.base import Stage
 from ctxshaper.stages.run import Log, Run
-from ctxshaper.stages.selection import Unit, by_passage, keep, select, units_of
+from ctxshaper.stages.selection import Unit, by_passage, keep, units_of
+from ctxshaper.stages.trimming import select_or_trim
 
 if TYPE_CHECKING:
     from ctxshaper.reading.reading import Reading
@@ -69,7 +70,9 @@ class GemFilter(Stage):
         scores, sizes = span_means(reading, units)
         if self.k is not None:
             units, scores = self._first(context, units, scores, sizes, run.log)
-        return select(context, units, scores, run.log, context.limit)
+        return select_or_trim(
+            context, units, scores, run.log, context.limit, lambda parts: span_means(reading, parts)[0]
+        )
 
     def _first(
         self, context: Context, units: list[Unit], scores: list[float], sizes: list[int], log: Log

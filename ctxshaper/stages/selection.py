@@ -14,6 +14,8 @@ from ctxshaper.text.segments import blocks, sentences
 
 UnitKind = Literal["sentence", "block", "passage"]
 
+# Shorter texts are not looked for twice, in characters: set by hand, about four words.
+_SHORTEST_DUPLICATE = 20
 # So many units that nearly fit are tried in vain before a budget counts as full: set by hand; each try counts tokens.
 _FAILURES = 8
 
@@ -127,8 +129,9 @@ def _is_all(passage: Passage, spans: Sequence[Span], written: Sequence[int]) -> 
 def select(context: Context, units: Sequence[Unit], scores: Sequence[float], log: Log, limit: int | None) -> Context:
     """Keep the best units that fit into a limit, counted in the generator's tokens over the rendered text.
 
-    Units are taken by score; one that does not fit is passed over for the next that does. The limit is never
-    exceeded: where not even the best unit fits, nothing is kept, and a warning says so.
+    A sentence that several passages hold is kept once. Units are taken by score; one that does not fit is passed over
+    for the next that does. The limit is never exceeded: where not even the best unit fits, nothing is kept, not worse
+    ones in its place; see `select_or_trim`.
 
     Args:
         context: what to shape.
@@ -138,16 +141,36 @@ def select(context: Context, units: Sequence[Unit], scores: Sequence[float], log
         limit: most tokens of the rendered text, or None to keep all units.
     """
     order = sorted(range(len(units)), key=lambda place: -scores[place])
-    reasons: dict[int, str] = {}
+    reasons = _duplicates(context, units, order)
+    order = [place for place in order if place not in reasons]
     chosen = order if limit is None else _fill(context, units, order, limit, reasons)
-    if units and not chosen:
-        log.warnings.append(f"nothing is kept: the best unit alone takes more than the budget of {limit} tokens")
     held = set(chosen)
     for place, (unit, score) in enumerate(zip(units, scores, strict=True)):
         kept = place in held
         reason = "among the best that fit" if kept else reasons.get(place, "score too low for the budget")
         log.decide(context.passages[unit.passage], unit.span, kept=kept, reason=reason, score=score)
     return keep(context, [units[place] for place in chosen])
+
+
+def _duplicates(context: Context, units: Sequence[Unit], order: Sequence[int]) -> dict[int, str]:
+    """The units that say word for word what a better one says, and of which passage each is a duplicate.
+
+    Short texts are left alone: a closing bracket or "Yes." means something else in each place. So are those of passages
+    with different titles: "He was born in Lyon." is about somebody else there.
+    """
+    first: dict[str, dict[str, int]] = {}  # by what is said, the best unit under each title
+    reasons: dict[int, str] = {}
+    for place in order:
+        said = " ".join(text_of(context, units[place]).casefold().split())
+        if len(said) < _SHORTEST_DUPLICATE:
+            continue
+        title = context.passages[units[place].passage].title
+        seen = first.setdefault(said, {})
+        if (twin := seen.get(title, seen.get("") if title else next(iter(seen.values()), None))) is None:
+            seen[title] = place
+        else:
+            reasons[place] = f"says the same as passage {context.passages[units[twin].passage].rank or 0}"
+    return reasons
 
 
 def _fill(
@@ -160,9 +183,14 @@ def _fill(
 
     if (total := tokens(order)) <= limit:
         return list(order)
-    length, used = _longest_prefix(
+    length, used = longest_prefix(
         [len(units[place].span) for place in order], lambda n: tokens(order[:n]), limit, total
     )
+    if not length:
+        best = context.count(text_of(context, units[order[0]]))
+        reasons[order[0]] = f"does not fit ({best} tokens, {limit} left)"
+        reasons.update(dict.fromkeys(order[1:], "ranks behind what does not fit"))
+        return []
     chosen, failures = list(order[:length]), 0
     passed = [(order[length], limit - used)]  # what ranks higher than all that may still fit, and the room it had
     for place in order[length + 1 :]:
@@ -181,7 +209,7 @@ def _fill(
     return chosen
 
 
-def _longest_prefix(lengths: Sequence[int], tokens: Callable[[int], int], limit: int, total: int) -> tuple[int, int]:
+def longest_prefix(lengths: Sequence[int], tokens: Callable[[int], int], limit: int, total: int) -> tuple[int, int]:
     """How many of the first units fit, and their tokens, by the exact count of the rendered text.
 
     Counting is dear and characters foretell tokens well: the place is guessed from them, in turn with halving.

@@ -6,8 +6,9 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 
-from ctxshaper.data import Context, Span
-from ctxshaper.stages.units import Unit, keep, longest_prefix, text_of, units_of
+from ctxshaper.data import Context, Span, gaps, intersect, merge_spans
+from ctxshaper.stages.run import Log
+from ctxshaper.stages.selection import Unit, keep, longest_prefix, select, text_of, units_of
 
 Rescore = Callable[[Sequence[Unit]], Sequence[float]]
 
@@ -17,6 +18,44 @@ _MOST = 64
 _UNBROKEN = 24
 _CLAUSE = re.compile(r"[.!?;:,—–](?=\s)|[；：，、。！？।؛،]")
 _WORD = re.compile(r"\s(?=\S)|[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
+
+
+def select_or_trim(
+    context: Context, units: Sequence[Unit], scores: Sequence[float], log: Log, limit: int | None, rescore: Rescore
+) -> Context:
+    """Keep the best units that fit; where not even the best one does, the part of it that tells most.
+
+    Args:
+        context: what to shape.
+        units: all units; equal scores are taken in reading order.
+        scores: one per unit.
+        log: takes the decision on each unit, and a warning where one was cut or nothing is left.
+        limit: most tokens of the rendered text, or None to keep all units.
+        rescore: scores parts of one unit as it was scored; one number per part.
+    """
+    decided = len(log.decisions)
+    shaped = select(context, units, scores, log, limit)
+    if shaped.passages or not units or limit is None:
+        return shaped
+    place = max(range(len(units)), key=lambda place: scores[place])
+    unit, passage = units[place], context.passages[units[place].passage]
+    parts = trim(context, unit, rescore, limit)
+    if not parts:
+        log.warnings.append(f"nothing is kept: not even a part of the best unit fits into {limit} tokens")
+        return shaped
+    kept = merge_spans(part.span for part in parts)
+    size = context.count(text_of(context, unit))
+    del log.decisions[decided + place]  # the unit is no longer dropped whole
+    for span in kept:
+        log.decide(passage, span, kept=True, reason="the part that fits", score=scores[place])
+    log.drop(
+        passage,
+        gaps(intersect(passage.spans, [unit.span]), kept),
+        f"cut to fit ({size} tokens, {limit} left)",
+        scores[place],
+    )
+    log.warnings.append(f"the best unit was cut to fit: it takes {size} tokens, the budget is {limit}")
+    return keep(context, parts)
 
 
 def trim(context: Context, unit: Unit, rescore: Rescore, limit: int) -> list[Unit]:

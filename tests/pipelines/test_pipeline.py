@@ -106,7 +106,8 @@ def test_what_is_no_list_of_passages_is_refused(passages):
 
 def test_duplicate_ids_stay_apart():
     twins = [Passage("The bridge was designed by Ada.", id="same"), Passage("Bananas are yellow.", id="same")]
-    shaped = Pipeline([EvidenceFilter()], reader=FakeReader()).shape(QUERY, [*twins, twins[0]], "80%")
+    third = Passage("Ada designed the bridge alone.", id="same")
+    shaped = Pipeline([EvidenceFilter()], reader=FakeReader()).shape(QUERY, [*twins, third], "80%")
     assert {p.id for p in shaped.passages} == {"same"}
     assert [p.rank for p in shaped.passages] == [0, 2]
 

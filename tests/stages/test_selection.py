@@ -61,23 +61,39 @@ def test_units_are_kept_whole_or_dropped_whole():
     assert shaped.text == "The second, e.g. this, is kept."
 
 
-def test_where_nothing_fits_a_warning_says_so():
-    context = Context("q", ("Far too long for this.",), len, Budget(tokens=1))
-    log = Log()
-    shaped = select(context, units_of(context, "sentence"), [1.0], log, 1)
-    assert shaped.text == ""
-    assert "budget of 1" in log.warnings[0]
-
-
 def test_what_does_not_fit_is_passed_over_and_the_reason_is_true():
-    context = Context("q", ("A very long sentence that does not fit at all here. Short one. Last.",), words)
+    text = "A very long sentence that does not fit at all here. Short one. Last one. Two more."
+    context = Context("q", (text,), words)
     log = Log()
-    shaped = select(context, units_of(context, "sentence"), [2.0, 1.0, 0.5], log, 2)
-    assert shaped.text == "Short one."
+    shaped = select(context, units_of(context, "sentence"), [2.0, 3.0, 1.0, 0.5], log, 4)
+    assert shaped.text == "Short one. Last one."
     assert [(d.kept, d.reason) for d in log.decisions] == [
         (False, "does not fit (11 tokens, 2 left)"),
         (True, "among the best that fit"),
+        (True, "among the best that fit"),
         (False, "score too low for the budget"),
+    ]
+
+
+def test_what_several_passages_say_is_kept_once():
+    same = "The bridge was opened in 1894."
+    titled = [Passage(f"{same} More.", metadata={"title": t}, rank=n) for n, t in enumerate(("A", "A", "B"))]
+    context = Context("q", (*titled, Passage("So. THE  bridge was opened in 1894.", rank=3)), words)
+    log = Log()
+    units = units_of(context, "sentence")
+    shaped = select(context, units, [1.0] * len(units), log, None)
+    assert shaped.text.count("opened in 1894") == 2  # another title may make it another fact
+    assert [d.reason for d in log.decisions if not d.kept] == ["says the same as passage 0"] * 2
+    assert shaped.text.count("More.") == 3
+
+
+def test_where_the_best_does_not_fit_worse_ones_do_not_take_its_place():
+    context = Context("q", ("A very long sentence that does not fit at all here. Short one. Last.",), words)
+    log = Log()
+    assert select(context, units_of(context, "sentence"), [2.0, 1.0, 0.5], log, 2).text == ""
+    assert [d.reason for d in log.decisions] == [
+        "does not fit (11 tokens, 2 left)",
+        *["ranks behind what does not fit"] * 2,
     ]
 
 

@@ -11,7 +11,8 @@ from ctxshaper.errors import GeneratorError, InvalidInputError
 from ctxshaper.stages.attention_rag.hint import GENERIC, Hint, Method, by_rule, hint_prompt, read_hint
 from ctxshaper.stages.base import Steps, WritingStage
 from ctxshaper.stages.run import Run
-from ctxshaper.stages.selection import Unit, by_passage, select, units_of
+from ctxshaper.stages.selection import Unit, by_passage, units_of
+from ctxshaper.stages.trimming import select_or_trim
 
 if TYPE_CHECKING:
     import numpy as np
@@ -100,7 +101,9 @@ class AttentionRAG(WritingStage):
                 unit = units[place]
                 log.drop(context.passages[unit.passage], [unit.span], reason, None if gated else value)
         log.notes["units"] = len(units)
-        return select(context, [units[i] for i in chosen], [best[i] for i in chosen], log, context.limit)
+        taken = [units[place] for place in chosen]
+        scores = [best[place] for place in chosen]
+        return select_or_trim(context, taken, scores, log, context.limit, lambda parts: _best(tokens, parts))
 
     def _by_memories(
         self, context: Context, units: Sequence[Unit], hint: str, k: int | None, run: Run
