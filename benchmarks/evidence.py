@@ -29,7 +29,8 @@ from ctxshaper.ranking.lexical import bm25
 from ctxshaper.stages.base import ScoringStage, Stage
 from ctxshaper.stages.evidence_filter.scores import ATTENTION_WEIGHTS, FUSED_WEIGHTS, LINK_WEIGHTS, Evidence
 from ctxshaper.stages.gem_filter import span_means
-from ctxshaper.stages.selection import select, text_of, units_of
+from ctxshaper.stages.selection import select
+from ctxshaper.stages.units import text_of, units_of
 
 SHARES = (0.15, 0.30, 0.50)
 # Which features are fitted together: attention of the unit and of its passage, embedding, BM25.

@@ -9,6 +9,7 @@ from functools import cached_property
 from numbers import Real
 from typing import Any
 
+from ctxshaper.data.lines import are_rows, ends_line, line_start, starts_line
 from ctxshaper.data.pieces import Kept, Piece, Placed, Written, between, checked, names_of, piece_of, spans_of
 from ctxshaper.data.plain import Frozen, json_safe
 from ctxshaper.data.spans import Span, intersect, merge_spans
@@ -140,7 +141,7 @@ class Passage:
     def placed(self, ellipsis: str = ELLIPSIS) -> list[Placed]:
         """Where each piece stands in the joined text; white space beside text that is missing does not show."""
         result: list[Placed] = []
-        position, before = 0, ""
+        position, before, shown = 0, "", Span(0, 0)
         last = len(self.pieces) - 1
         for place, piece in enumerate(self.pieces):
             gap = ""
@@ -153,8 +154,9 @@ class Passage:
                 following = self.pieces[place + 1] if place < last else None
                 span = self._shown(piece.span, previous, following)
                 text, spans = self.source[span.start : span.end], (span,)
+                shown, ended = span, shown
                 if isinstance(previous, Kept):
-                    gap = "" if previous.span.end == piece.span.start else ellipsis
+                    gap = "" if previous.span.end == piece.span.start else self._mark(ended, span, ellipsis)
                 elif previous is not None:
                     gap = between(before)
             position += len(gap)
@@ -169,10 +171,18 @@ class Passage:
         if previous is not None and not (isinstance(previous, Kept) and previous.span.end == start):
             while start < end and self.source[start].isspace():
                 start += 1
+            start = max(line_start(self.source, start), span.start)  # what a line is indented by belongs to it
         if following is not None and not (isinstance(following, Kept) and following.span.start == end):
             while start < end and self.source[end - 1].isspace():
                 end -= 1
         return Span(start, end)
+
+    def _mark(self, before: Span, after: Span, ellipsis: str) -> str:
+        """What stands for missing text: on a line of its own between lines, nothing but a line break between rows."""
+        if not (ends_line(self.source, before.end) and starts_line(self.source, after.start)):
+            return ellipsis
+        rows = are_rows(self.source[before.start : before.end], self.source[after.start : after.end])
+        return "\n" if rows or not ellipsis.strip() else f"\n{ellipsis.strip()}\n"
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data for JSON; values of the metadata that JSON cannot hold become strings."""

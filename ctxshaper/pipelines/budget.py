@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from ctxshaper.data import Context
 from ctxshaper.stages.base import Stage
 from ctxshaper.stages.run import Run
-from ctxshaper.stages.selection import Unit, units_of
 from ctxshaper.stages.trimming import select_or_trim
+from ctxshaper.stages.units import Unit, units_of
 
 
 @dataclass(frozen=True, kw_only=True)

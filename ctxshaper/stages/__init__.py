@@ -12,7 +12,7 @@ from ctxshaper.stages.gem_filter import GemFilter
 from ctxshaper.stages.parts import Parts
 from ctxshaper.stages.run import Log, Run
 from ctxshaper.stages.s2a import S2A, ShapedQuery
-from ctxshaper.stages.selection import Unit
+from ctxshaper.stages.units import Unit
 
 # What recipes can name beside the stages of other packages, and what the tests cross with everything.
 STAGES: dict[str, type[Stage]] = {

@@ -15,8 +15,8 @@ from ctxshaper.errors import CtxshaperError, InvalidInputError, StageError
 from ctxshaper.generators.base import Prompt
 from ctxshaper.stages.parts import Parts
 from ctxshaper.stages.run import Log, Run
-from ctxshaper.stages.selection import Unit, UnitKind, units_of
 from ctxshaper.stages.trimming import select_or_trim
+from ctxshaper.stages.units import Unit, UnitKind, units_of
 
 # What a stage that lets a language model write yields (prompts), is sent (their answers) and returns.
 Steps: TypeAlias = Flow[Sequence[Prompt], list[str], Context]
@@ -127,18 +127,15 @@ class ScoringStage(Stage):
                 f"{len(scores)}, {sum(not math.isfinite(s) for s in scores)} of them not finite"
             )
         run.log.notes["units"] = len(units)
+        unlikely: dict[int, str] = {}
         if context.budget.adaptive:
-            places = set(self.likely(units, scores, run.log))
-            for place, (unit, score) in enumerate(zip(units, scores, strict=True)):
-                if place not in places:
-                    run.log.drop(context.passages[unit.passage], [unit.span], "unlikely to be evidence", score)
-            units = [unit for place, unit in enumerate(units) if place in places]
-            scores = [score for place, score in enumerate(scores) if place in places]
+            likely = set(self.likely(units, scores, run.log))
+            unlikely = {place: "unlikely to be evidence" for place in range(len(units)) if place not in likely}
 
         def rescore(parts: Sequence[Unit]) -> Sequence[float]:
             return self.score(context, parts, replace(run, log=Log()))
 
-        return select_or_trim(context, units, scores, run.log, context.limit, rescore)
+        return select_or_trim(context, units, scores, run.log, context.limit, rescore, unlikely)
 
 
 @dataclass(frozen=True, kw_only=True)

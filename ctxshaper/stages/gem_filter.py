@@ -10,8 +10,8 @@ from ctxshaper.data import Context, Span
 from ctxshaper.errors import InvalidInputError
 from ctxshaper.stages.base import Stage
 from ctxshaper.stages.run import Log, Run
-from ctxshaper.stages.selection import Unit, by_passage, keep, units_of
 from ctxshaper.stages.trimming import select_or_trim
+from ctxshaper.stages.units import Unit, by_passage, keep, units_of
 
 if TYPE_CHECKING:
     from ctxshaper.reading.reading import Reading

@@ -3,135 +3,34 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
-from typing import Literal
 
-from ctxshaper.data import Context, Kept, Passage, Span, Written, merge_spans
+from ctxshaper.data import Context
+from ctxshaper.stages.companions import Companions, companions_of
 from ctxshaper.stages.run import Log
-from ctxshaper.text.segments import blocks, sentences
-
-UnitKind = Literal["sentence", "block", "passage"]
+from ctxshaper.stages.units import Unit, keep, text_of
 
 # Shorter texts are not looked for twice, in characters: set by hand, about four words.
 _SHORTEST_DUPLICATE = 20
 # So many units that nearly fit are tried in vain before a budget counts as full: set by hand; each try counts tokens.
 _FAILURES = 8
 
-_SEGMENT: dict[str, Callable[[str], tuple[Span, ...]]] = {"sentence": sentences, "block": blocks}
 
-
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """A piece of text that is kept or dropped whole.
-
-    Attributes:
-        passage: index of its passage in the context.
-        span: where it lies in the passage's source; of a written piece, from the first to the last of its support.
-        written: the place of a written piece among its passage's pieces; None for text of the source.
-        whole: whether it is all that the passage still says.
-    """
-
-    passage: int
-    span: Span
-    written: int | None = None
-    whole: bool = False
-
-
-def units_of(context: Context, kind: UnitKind) -> list[Unit]:
-    """What may be kept or dropped of a context, in reading order: segments of the sources, within what is still kept.
-
-    A written piece is one unit.
-    """
-    return [unit for index, passage in enumerate(context.passages) for unit in _units(index, passage, kind)]
-
-
-def _units(index: int, passage: Passage, kind: UnitKind) -> list[Unit]:
-    if not passage.text.strip():
-        return []
-    if kind == "passage":
-        hull = Span(passage.spans[0].start, passage.spans[-1].end) if passage.spans else Span(0, 0)
-        return [Unit(index, hull, whole=True)]
-    segments = _SEGMENT[kind](passage.source)
-    units: list[Unit] = []
-    at = 0
-    for place, piece in enumerate(passage.pieces):
-        if isinstance(piece, Written):
-            support = piece.support or (Span(0, 0),)
-            units.append(Unit(index, Span(support[0].start, support[-1].end), written=place))
-            continue
-        # Kept pieces come in order, and so do the segments: each is looked at about once.
-        while at < len(segments) and segments[at].end <= piece.span.start:
-            at += 1
-        for number in range(at, len(segments)):
-            segment = segments[number]
-            if segment.start >= piece.span.end:
-                break
-            start, end = max(segment.start, piece.span.start), min(segment.end, piece.span.end)
-            if passage.source[start:end].strip():
-                units.append(Unit(index, Span(start, end)))
-    return units
-
-
-def by_passage(units: Sequence[Unit]) -> dict[int, list[int]]:
-    """The places of the units of each passage that has any, by the passage's index."""
-    places: dict[int, list[int]] = {}
-    for place, unit in enumerate(units):
-        places.setdefault(unit.passage, []).append(place)
-    return places
-
-
-def text_of(context: Context, unit: Unit) -> str:
-    """What a unit says."""
-    passage = context.passages[unit.passage]
-    if unit.whole:
-        return passage.text
-    if unit.written is not None:
-        piece = passage.pieces[unit.written]
-        return piece.text if isinstance(piece, Written) else ""
-    return passage.source[unit.span.start : unit.span.end]
-
-
-def titled_texts(context: Context, units: Sequence[Unit]) -> list[str]:
-    """What each unit says, with its passage's title in front: how embeddings and BM25 compare it."""
-    titles = [f"{passage.title}: " if passage.title else "" for passage in context.passages]
-    return [titles[unit.passage] + text_of(context, unit).strip() for unit in units]
-
-
-def keep(context: Context, chosen: Sequence[Unit]) -> Context:
-    """The context with only the chosen units, in the order of the passages; empty passages drop out."""
-    spans: dict[int, list[Span]] = {}
-    written: dict[int, list[int]] = {}
-    whole = set()
-    for unit in chosen:
-        if unit.whole:
-            whole.add(unit.passage)
-        elif unit.written is not None:
-            written.setdefault(unit.passage, []).append(unit.written)
-        else:
-            spans.setdefault(unit.passage, []).append(unit.span)
-    kept = []
-    for index, passage in enumerate(context.passages):
-        if index in whole or _is_all(passage, spans.get(index, ()), written.get(index, ())):
-            kept.append(passage)  # a passage kept whole stays the object it was
-        elif index in spans or index in written:
-            kept.append(passage.keep(spans.get(index, ()), written.get(index, ())))
-    return context.with_passages(kept)
-
-
-def _is_all(passage: Passage, spans: Sequence[Span], written: Sequence[int]) -> bool:
-    if len(written) != sum(isinstance(piece, Written) for piece in passage.pieces) or not (spans or written):
-        return False
-    return merge_spans(spans) == merge_spans(piece.span for piece in passage.pieces if isinstance(piece, Kept))
-
-
-def select(context: Context, units: Sequence[Unit], scores: Sequence[float], log: Log, limit: int | None) -> Context:
+def select(
+    context: Context,
+    units: Sequence[Unit],
+    scores: Sequence[float],
+    log: Log,
+    limit: int | None,
+    ruled_out: Mapping[int, str] | None = None,
+) -> Context:
     """Keep the best units that fit into a limit, counted in the generator's tokens over the rendered text.
 
-    A sentence that several passages hold is kept once. Units are taken by score; one that does not fit is passed over
-    for the next that does. The limit is never exceeded: where not even the best unit fits, nothing is kept, not worse
-    ones in its place; see `select_or_trim`.
+    A sentence that several passages hold is kept once. A unit brings what it cannot be read without
+    (`ctxshaper.stages.companions`), and is charged for it. Units are taken by score; one that does not fit is passed
+    over for the next that does. The limit is never exceeded: where not even the best unit fits, nothing is kept, not
+    worse ones in its place; see `select_or_trim`.
 
     Args:
         context: what to shape.
@@ -139,17 +38,23 @@ def select(context: Context, units: Sequence[Unit], scores: Sequence[float], log
         scores: one per unit.
         log: takes the decision on each unit.
         limit: most tokens of the rendered text, or None to keep all units.
+        ruled_out: by unit that a method drops whatever the budget, the reason; others may still bring it along.
     """
-    order = sorted(range(len(units)), key=lambda place: -scores[place])
-    reasons = _duplicates(context, units, order)
+    reasons = dict(ruled_out or {})
+    order = sorted((place for place in range(len(units)) if place not in reasons), key=lambda place: -scores[place])
+    reasons |= _duplicates(context, units, order)
     order = [place for place in order if place not in reasons]
-    chosen = order if limit is None else _fill(context, units, order, limit, reasons)
-    held = set(chosen)
+    companions = companions_of(context, units)
+    chosen = list(order) if limit is None else _fill(context, units, order, limit, reasons, companions)
+    kept_places = companions.closed(chosen)
+    held, brought = set(kept_places), set(kept_places) - set(chosen)
     for place, (unit, score) in enumerate(zip(units, scores, strict=True)):
         kept = place in held
-        reason = "among the best that fit" if kept else reasons.get(place, "score too low for the budget")
+        reason = reasons.get(place, "score too low for the budget")
+        if kept:
+            reason = "brought along by what stands under it" if place in brought else "among the best that fit"
         log.decide(context.passages[unit.passage], unit.span, kept=kept, reason=reason, score=score)
-    return keep(context, [units[place] for place in chosen])
+    return keep(context, [units[place] for place in kept_places])
 
 
 def _duplicates(context: Context, units: Sequence[Unit], order: Sequence[int]) -> dict[int, str]:
@@ -174,12 +79,17 @@ def _duplicates(context: Context, units: Sequence[Unit], order: Sequence[int]) -
 
 
 def _fill(
-    context: Context, units: Sequence[Unit], order: Sequence[int], limit: int, reasons: dict[int, str]
+    context: Context,
+    units: Sequence[Unit],
+    order: Sequence[int],
+    limit: int,
+    reasons: dict[int, str],
+    companions: Companions,
 ) -> list[int]:
     """The best units that fit together, and after the first that does not, later ones that still do."""
 
     def tokens(places: Sequence[int]) -> int:
-        return keep(context, [units[place] for place in places]).tokens
+        return keep(context, [units[place] for place in companions.closed(places)]).tokens
 
     if (total := tokens(order)) <= limit:
         return list(order)

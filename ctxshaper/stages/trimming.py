@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from ctxshaper.data import Context, Span, gaps, intersect, merge_spans
 from ctxshaper.stages.run import Log
-from ctxshaper.stages.selection import Unit, keep, longest_prefix, select, text_of, units_of
+from ctxshaper.stages.selection import longest_prefix, select
+from ctxshaper.stages.units import Unit, keep, text_of, units_of
 
 Rescore = Callable[[Sequence[Unit]], Sequence[float]]
 
@@ -21,7 +22,13 @@ _WORD = re.compile(r"\s(?=\S)|[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
 
 
 def select_or_trim(
-    context: Context, units: Sequence[Unit], scores: Sequence[float], log: Log, limit: int | None, rescore: Rescore
+    context: Context,
+    units: Sequence[Unit],
+    scores: Sequence[float],
+    log: Log,
+    limit: int | None,
+    rescore: Rescore,
+    ruled_out: Mapping[int, str] | None = None,
 ) -> Context:
     """Keep the best units that fit; where not even the best one does, the part of it that tells most.
 
@@ -32,12 +39,14 @@ def select_or_trim(
         log: takes the decision on each unit, and a warning where one was cut or nothing is left.
         limit: most tokens of the rendered text, or None to keep all units.
         rescore: scores parts of one unit as it was scored; one number per part.
+        ruled_out: by unit that a method drops whatever the budget, the reason.
     """
     decided = len(log.decisions)
-    shaped = select(context, units, scores, log, limit)
-    if shaped.passages or not units or limit is None:
+    shaped = select(context, units, scores, log, limit, ruled_out)
+    ranked = [place for place in range(len(units)) if place not in (ruled_out or {})]
+    if shaped.passages or not ranked or limit is None:
         return shaped
-    place = max(range(len(units)), key=lambda place: scores[place])
+    place = max(ranked, key=lambda place: scores[place])
     unit, passage = units[place], context.passages[units[place].passage]
     parts = trim(context, unit, rescore, limit)
     if not parts:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from ctxshaper import Budget, Context, EvidenceFilter, Parts, Passage, Run
 from ctxshaper.ranking.links import link_features, title_links
 from ctxshaper.stages.evidence_filter.scores import ATTENTION_WEIGHTS, Evidence
-from ctxshaper.stages.selection import units_of
+from ctxshaper.stages.units import units_of
 from ctxshaper.text.terms import terms
 
 

@@ -19,7 +19,7 @@ from ctxshaper import (
 )
 from ctxshaper.reading.row_weights import content
 from ctxshaper.stages.attention_rag.focal import Focal, FocalReader, FocalReading
-from ctxshaper.stages.selection import units_of
+from ctxshaper.stages.units import units_of
 
 QUERY, HINT = "Who designed the bridge?", "The bridge was designed by"
 

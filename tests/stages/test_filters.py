@@ -5,7 +5,7 @@ import pytest
 
 from ctxshaper import Budget, Context, EvidenceFilter, GemFilter, InvalidInputError, Parts, Passage, Run, Span
 from ctxshaper.stages.evidence_filter.scores import Evidence
-from ctxshaper.stages.selection import units_of
+from ctxshaper.stages.units import units_of
 
 QUERY = "Who designed the bridge?"
 

@@ -7,7 +7,7 @@ import pytest
 
 from ctxshaper import Context, EvidenceFilter, FakeReader, Passage, Pipeline
 from ctxshaper.stages import ScoringStage
-from ctxshaper.stages.selection import text_of
+from ctxshaper.stages.units import text_of
 
 QUESTION = "Who designed the Ember Bridge?"
 LONG = (

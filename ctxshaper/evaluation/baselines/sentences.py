@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ctxshaper.data import Context
 from ctxshaper.ranking.lexical import bm25
 from ctxshaper.stages import Run, ScoringStage, Unit
-from ctxshaper.stages.selection import titled_texts
+from ctxshaper.stages.units import titled_texts
 
 
 @dataclass(frozen=True, kw_only=True)

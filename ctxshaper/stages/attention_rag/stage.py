@@ -11,8 +11,8 @@ from ctxshaper.errors import GeneratorError, InvalidInputError
 from ctxshaper.stages.attention_rag.hint import GENERIC, Hint, Method, by_rule, hint_prompt, read_hint
 from ctxshaper.stages.base import Steps, WritingStage
 from ctxshaper.stages.run import Run
-from ctxshaper.stages.selection import Unit, by_passage, units_of
 from ctxshaper.stages.trimming import select_or_trim
+from ctxshaper.stages.units import Unit, by_passage, units_of
 
 if TYPE_CHECKING:
     import numpy as np

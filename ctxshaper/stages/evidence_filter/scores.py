@@ -12,7 +12,7 @@ from ctxshaper.data import Context
 from ctxshaper.ranking.lexical import bm25 as bm25_scores
 from ctxshaper.ranking.links import link_features, title_links
 from ctxshaper.stages.run import Run
-from ctxshaper.stages.selection import Unit, by_passage, text_of, titled_texts
+from ctxshaper.stages.units import Unit, by_passage, text_of, titled_texts
 
 Numbers = NDArray[np.float64]
 

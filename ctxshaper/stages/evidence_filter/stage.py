@@ -11,7 +11,7 @@ from ctxshaper.data import Context
 from ctxshaper.errors import InvalidInputError
 from ctxshaper.stages.base import ScoringStage
 from ctxshaper.stages.run import Log, Run
-from ctxshaper.stages.selection import Unit
+from ctxshaper.stages.units import Unit
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,118 @@
+"""Units: the pieces of text that are kept or dropped whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ctxshaper.data import Context, Kept, Passage, Span, Written, merge_spans
+from ctxshaper.text.segments import blocks, sentences
+
+UnitKind = Literal["sentence", "block", "passage"]
+
+_SEGMENT: dict[str, Callable[[str], tuple[Span, ...]]] = {"sentence": sentences, "block": blocks}
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A piece of text that is kept or dropped whole.
+
+    Attributes:
+        passage: index of its passage in the context.
+        span: where it lies in the passage's source; of a written piece, from the first to the last of its support.
+        written: the place of a written piece among its passage's pieces; None for text of the source.
+        whole: whether it is all that the passage still says.
+    """
+
+    passage: int
+    span: Span
+    written: int | None = None
+    whole: bool = False
+
+
+def units_of(context: Context, kind: UnitKind) -> list[Unit]:
+    """What may be kept or dropped of a context, in reading order: segments of the sources, within what is still kept.
+
+    A written piece is one unit.
+    """
+    return [unit for index, passage in enumerate(context.passages) for unit in _units(index, passage, kind)]
+
+
+def _units(index: int, passage: Passage, kind: UnitKind) -> list[Unit]:
+    if not passage.text.strip():
+        return []
+    if kind == "passage":
+        hull = Span(passage.spans[0].start, passage.spans[-1].end) if passage.spans else Span(0, 0)
+        return [Unit(index, hull, whole=True)]
+    segments = _SEGMENT[kind](passage.source)
+    units: list[Unit] = []
+    at = 0
+    for place, piece in enumerate(passage.pieces):
+        if isinstance(piece, Written):
+            support = piece.support or (Span(0, 0),)
+            units.append(Unit(index, Span(support[0].start, support[-1].end), written=place))
+            continue
+        # Kept pieces come in order, and so do the segments: each is looked at about once.
+        while at < len(segments) and segments[at].end <= piece.span.start:
+            at += 1
+        for number in range(at, len(segments)):
+            segment = segments[number]
+            if segment.start >= piece.span.end:
+                break
+            start, end = max(segment.start, piece.span.start), min(segment.end, piece.span.end)
+            if passage.source[start:end].strip():
+                units.append(Unit(index, Span(start, end)))
+    return units
+
+
+def by_passage(units: Sequence[Unit]) -> dict[int, list[int]]:
+    """The places of the units of each passage that has any, by the passage's index."""
+    places: dict[int, list[int]] = {}
+    for place, unit in enumerate(units):
+        places.setdefault(unit.passage, []).append(place)
+    return places
+
+
+def text_of(context: Context, unit: Unit) -> str:
+    """What a unit says."""
+    passage = context.passages[unit.passage]
+    if unit.whole:
+        return passage.text
+    if unit.written is not None:
+        piece = passage.pieces[unit.written]
+        return piece.text if isinstance(piece, Written) else ""
+    return passage.source[unit.span.start : unit.span.end]
+
+
+def titled_texts(context: Context, units: Sequence[Unit]) -> list[str]:
+    """What each unit says, with its passage's title in front: how embeddings and BM25 compare it."""
+    titles = [f"{passage.title}: " if passage.title else "" for passage in context.passages]
+    return [titles[unit.passage] + text_of(context, unit).strip() for unit in units]
+
+
+def keep(context: Context, chosen: Sequence[Unit]) -> Context:
+    """The context with only the chosen units, in the order of the passages; empty passages drop out."""
+    spans: dict[int, list[Span]] = {}
+    written: dict[int, list[int]] = {}
+    whole = set()
+    for unit in chosen:
+        if unit.whole:
+            whole.add(unit.passage)
+        elif unit.written is not None:
+            written.setdefault(unit.passage, []).append(unit.written)
+        else:
+            spans.setdefault(unit.passage, []).append(unit.span)
+    kept = []
+    for index, passage in enumerate(context.passages):
+        if index in whole or _is_all(passage, spans.get(index, ()), written.get(index, ())):
+            kept.append(passage)  # a passage kept whole stays the object it was
+        elif index in spans or index in written:
+            kept.append(passage.keep(spans.get(index, ()), written.get(index, ())))
+    return context.with_passages(kept)
+
+
+def _is_all(passage: Passage, spans: Sequence[Span], written: Sequence[int]) -> bool:
+    if len(written) != sum(isinstance(piece, Written) for piece in passage.pieces) or not (spans or written):
+        return False
+    return merge_spans(spans) == merge_spans(piece.span for piece in passage.pieces if isinstance(piece, Kept))
