@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator as Flow
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import TypeAlias
 
 from ctxshaper.data import Context, Decision, Passage, Span, StageTrace, gaps, merge_spans
@@ -128,9 +129,12 @@ class ScoringStage(Stage):
         run.log.notes["units"] = len(units)
         if context.budget.adaptive:
             places = set(self.likely(units, scores, run.log))
-            for place, (unit, score) in enumerate(zip(units, scores, strict=True)):
-                if place not in places:
-                    run.log.drop(context.passages[unit.passage], [unit.span], "unlikely to be evidence", score)
+            ranks, reason = [passage.rank or 0 for passage in context.passages], "unlikely to be evidence"
+            run.log.decisions += [
+                Decision(ranks[unit.passage], unit.span, False, reason, score)
+                for place, (unit, score) in enumerate(zip(units, scores, strict=True))
+                if place not in places
+            ]
             units = [unit for place, unit in enumerate(units) if place in places]
             scores = [score for place, score in enumerate(scores) if place in places]
         return select(context, units, scores, run.log, context.limit)
@@ -179,5 +183,20 @@ def _unsaid(before: Iterable[Passage], after: Iterable[Passage], said: Iterable[
             covered.setdefault(decision.passage, []).append(decision.span)
     for passage in before:
         rank = passage.rank or 0
+        if _tiled(passage.spans, covered.get(rank, [])):
+            continue
         for missing in gaps(passage.spans, merge_spans(covered.get(rank, ()))):
             yield Decision(rank, missing, kept=False, reason="not kept")
+
+
+def _tiled(whole: Sequence[Span], parts: list[Span]) -> bool:
+    """Whether parts cover one range without a gap: mostly they do, and no gap has to be looked for. Sorts them."""
+    if len(whole) != 1:
+        return not whole
+    parts.sort(key=attrgetter("start"))
+    reached = whole[0].start
+    for part in parts:
+        if part.start > reached:
+            return False
+        reached = max(reached, part.end)
+    return reached >= whole[0].end

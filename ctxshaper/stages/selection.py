@@ -8,14 +8,19 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Literal
 
-from ctxshaper.data import Context, Kept, Passage, Span, Written, merge_spans
+from ctxshaper.data import Context, Decision, Kept, Passage, Span, Written, merge_spans
 from ctxshaper.stages.run import Log
+from ctxshaper.text.remembered import Lately
 from ctxshaper.text.segments import blocks, sentences
 
 UnitKind = Literal["sentence", "block", "passage"]
 
 # So many units that nearly fit are tried in vain before a budget counts as full: set by hand; each try counts tokens.
 _FAILURES = 8
+
+# The sources of the last requests with their segments: some hundred million bytes, and as many passages again as a
+# request may hold.
+_KNOWN: Lately[tuple[str, str], tuple[Span, ...]] = Lately(2**25)
 
 _SEGMENT: dict[str, Callable[[str], tuple[Span, ...]]] = {"sentence": sentences, "block": blocks}
 
@@ -46,12 +51,14 @@ def units_of(context: Context, kind: UnitKind) -> list[Unit]:
 
 
 def _units(index: int, passage: Passage, kind: UnitKind) -> list[Unit]:
+    if kind != "passage" and len(passage.pieces) == 1 and passage.complete:
+        return [Unit(index, span) for span in _said(passage.source, kind)]
     if not passage.text.strip():
         return []
     if kind == "passage":
         hull = Span(passage.spans[0].start, passage.spans[-1].end) if passage.spans else Span(0, 0)
         return [Unit(index, hull, whole=True)]
-    segments = _SEGMENT[kind](passage.source)
+    segments = _segments(passage.source, kind)
     units: list[Unit] = []
     at = 0
     for place, piece in enumerate(passage.pieces):
@@ -70,6 +77,26 @@ def _units(index: int, passage: Passage, kind: UnitKind) -> list[Unit]:
             if passage.source[start:end].strip():
                 units.append(Unit(index, Span(start, end)))
     return units
+
+
+def _segments(source: str, kind: UnitKind) -> tuple[Span, ...]:
+    """The segments of a source; a further query is mostly about the same sources."""
+    name, cost = (kind, source), len(source)
+    spans = _KNOWN.get(name, cost)
+    if spans is None:
+        spans = _SEGMENT[kind](source)
+        _KNOWN.put(name, spans, cost)
+    return spans
+
+
+def _said(source: str, kind: UnitKind) -> tuple[Span, ...]:
+    """The segments that are more than white space."""
+    name, cost = (f"{kind} said", source), len(source)
+    spans = _KNOWN.get(name, cost)
+    if spans is None:
+        spans = tuple(span for span in _segments(source, kind) if source[span.start : span.end].strip())
+        _KNOWN.put(name, spans, cost)
+    return spans
 
 
 def by_passage(units: Sequence[Unit]) -> dict[int, list[int]]:
@@ -110,10 +137,11 @@ def keep(context: Context, chosen: Sequence[Unit]) -> Context:
         else:
             spans.setdefault(unit.passage, []).append(unit.span)
     kept = []
-    for index, passage in enumerate(context.passages):
+    for index in sorted({*whole, *spans, *written}):
+        passage = context.passages[index]
         if index in whole or _is_all(passage, spans.get(index, ()), written.get(index, ())):
             kept.append(passage)  # a passage kept whole stays the object it was
-        elif index in spans or index in written:
+        else:
             kept.append(passage.keep(spans.get(index, ()), written.get(index, ())))
     return context.with_passages(kept)
 
@@ -142,11 +170,11 @@ def select(context: Context, units: Sequence[Unit], scores: Sequence[float], log
     chosen = order if limit is None else _fill(context, units, order, limit, reasons)
     if units and not chosen:
         log.warnings.append(f"nothing is kept: the best unit alone takes more than the budget of {limit} tokens")
-    held = set(chosen)
+    held, ranks = set(chosen), [passage.rank or 0 for passage in context.passages]
     for place, (unit, score) in enumerate(zip(units, scores, strict=True)):
         kept = place in held
         reason = "among the best that fit" if kept else reasons.get(place, "score too low for the budget")
-        log.decide(context.passages[unit.passage], unit.span, kept=kept, reason=reason, score=score)
+        log.decisions.append(Decision(ranks[unit.passage], unit.span, kept, reason, score))
     return keep(context, [units[place] for place in chosen])
 
 
@@ -158,11 +186,13 @@ def _fill(
     def tokens(places: Sequence[int]) -> int:
         return keep(context, [units[place] for place in places]).tokens
 
-    if (total := tokens(order)) <= limit:
-        return list(order)
+    # What a character takes is known from the context as it came.
+    rate = max(context.tokens, 1) / max(len(context.text), 1)
     length, used = _longest_prefix(
-        [len(units[place].span) for place in order], lambda n: tokens(order[:n]), limit, total
+        [len(units[place].span) for place in order], lambda n: tokens(order[:n]), limit, rate
     )
+    if length == len(order):
+        return list(order)
     chosen, failures = list(order[:length]), 0
     passed = [(order[length], limit - used)]  # what ranks higher than all that may still fit, and the room it had
     for place in order[length + 1 :]:
@@ -181,22 +211,28 @@ def _fill(
     return chosen
 
 
-def _longest_prefix(lengths: Sequence[int], tokens: Callable[[int], int], limit: int, total: int) -> tuple[int, int]:
+def _longest_prefix(lengths: Sequence[int], tokens: Callable[[int], int], limit: int, rate: float) -> tuple[int, int]:
     """How many of the first units fit, and their tokens, by the exact count of the rendered text.
 
-    Counting is dear and characters foretell tokens well: the place is guessed from them, in turn with halving.
+    Counting is dear and characters foretell tokens well: the place is guessed from them, with ever larger steps until
+    too much is tried, then in turn with halving. So what is counted is little more than what fits, however much does
+    not.
 
     Args:
         lengths: characters of each unit.
         tokens: of the first n units together.
         limit: most tokens.
-        total: tokens of all units.
+        rate: tokens of a character, about.
     """
     ends = [0, *accumulate(lengths)]
-    low, used, high, over = 0, 0, len(lengths), total
-    halve = False
+    low, used, high, over = 0, 0, len(lengths) + 1, 0
+    halve, step = False, 0
     while high - low > 1:
-        if halve:
+        if high > len(lengths):
+            # Nothing that was tried was too much: on by an eighth of the first guess, a quarter, a half.
+            middle = low + step if low else bisect_right(ends, limit / rate)
+            middle, step = min(max(middle, low + 1), len(lengths)), 2 * step or max(1, middle // 8)
+        elif halve:
             middle = (low + high) // 2
         else:
             place = ends[low] + (ends[high] - ends[low]) * (limit - used) / (over - used)
