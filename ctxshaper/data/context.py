@@ -160,4 +160,4 @@ def _ranked(passages: Any) -> tuple[Passage, ...]:
         return made
     taken = {passage.rank for passage in made}
     free = (rank for rank in counting() if rank not in taken)
-    return tuple(replace(p, rank=next(free)) if p.rank is None else p for p in made)
+    return tuple(p.ranked(next(free)) if p.rank is None else p for p in made)

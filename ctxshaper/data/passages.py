@@ -90,7 +90,7 @@ class Passage:
         """Whether any piece was written by a language model."""
         return any(isinstance(piece, Written) for piece in self.pieces)
 
-    @property
+    @cached_property
     def title(self) -> str:
         """The heading of the passage, from its metadata; empty if it has none."""
         title = self.metadata.get("title")
@@ -100,6 +100,14 @@ class Passage:
     def complete(self) -> bool:
         """Whether nothing of the source was dropped or rewritten."""
         return not self.generated and sum(map(len, self.spans)) == len(self.source)
+
+    def ranked(self, rank: int) -> Passage:
+        """The same passage at this place in the retriever's list; what was made of it is not made again."""
+        if self.rank == rank:
+            return self
+        passage = object.__new__(type(self))
+        passage.__dict__.update(self.__dict__, rank=rank)
+        return passage
 
     def keep(self, spans: Iterable[Span], written: Iterable[int] = ()) -> Passage:
         """The same passage with less: of what it still says, only these ranges and these written pieces.
@@ -136,6 +144,9 @@ class Passage:
 
     def joined(self, ellipsis: str) -> str:
         """The text with this mark where text of the source is missing between two pieces."""
+        pieces = self.pieces
+        if len(pieces) == 1 and isinstance(pieces[0], Kept):  # as most are
+            return self.source[pieces[0].span.start : pieces[0].span.end]
         return "".join(placed.gap + placed.text for placed in self.placed(ellipsis))
 
     def placed(self, ellipsis: str = ELLIPSIS) -> list[Placed]:

@@ -211,11 +211,11 @@ class Pipeline:
     def _start(self, query: str, passages: Passages, budget: BudgetLike, history: Sequence[Message]) -> Context:
         if not isinstance(query, str) or not query.strip():
             raise InvalidInputError(f"the query must be a text with content, but got {query!r:.80}")
-        given = Context(query, passages, lambda _: 0)  # type: ignore[arg-type]  # any iterable; checked there
+        given = Context(query, passages, lambda _: 0, tokens_in=0)  # type: ignore[arg-type]  # any iterable; checked there
         return Context(
             query=query,
             # Ranks are places in this list, whatever an earlier shaping called them.
-            passages=tuple(replace(passage, rank=rank) for rank, passage in enumerate(given.passages)),
+            passages=tuple(passage.ranked(rank) for rank, passage in enumerate(given.passages)),
             count=self.parts.count,
             budget=self.budget if budget is None else Budget.parse(budget),
             rendering=self.rendering,

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator as Flow
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import TypeAlias
 
 from ctxshaper.data import Context, Decision, Passage, Span, StageTrace, gaps, merge_spans
@@ -181,5 +182,20 @@ def _unsaid(before: Iterable[Passage], after: Iterable[Passage], said: Iterable[
             covered.setdefault(decision.passage, []).append(decision.span)
     for passage in before:
         rank = passage.rank or 0
+        if _tiled(passage.spans, covered.get(rank, [])):
+            continue
         for missing in gaps(passage.spans, merge_spans(covered.get(rank, ()))):
             yield Decision(rank, missing, kept=False, reason="not kept")
+
+
+def _tiled(whole: Sequence[Span], parts: list[Span]) -> bool:
+    """Whether parts cover one range without a gap: mostly they do, and no gap has to be looked for. Sorts them."""
+    if len(whole) != 1:
+        return not whole
+    parts.sort(key=attrgetter("start"))
+    reached = whole[0].start
+    for part in parts:
+        if part.start > reached:
+            return False
+        reached = max(reached, part.end)
+    return reached >= whole[0].end

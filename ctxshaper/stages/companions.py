@@ -46,6 +46,8 @@ def companions_of(context: Context, units: Sequence[Unit]) -> Companions:
     """Find them by how Markdown and tables of values are written. Linear; plain prose has none."""
     found = Companions()
     for index, places in by_passage(units).items():
+        if "\n" not in context.passages[index].source:
+            continue  # one line: prose, mostly
         own = [place for place in places if not units[place].whole and units[place].written is None]
         if len(own) > 1:
             table = is_table(context.passages[index].source)

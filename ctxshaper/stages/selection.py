@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 
-from ctxshaper.data import Context
+from ctxshaper.data import Context, Decision
 from ctxshaper.stages.companions import Companions, companions_of
 from ctxshaper.stages.run import Log
 from ctxshaper.stages.units import Unit, keep, text_of
@@ -48,12 +48,13 @@ def select(
     chosen = list(order) if limit is None else _fill(context, units, order, limit, reasons, companions)
     kept_places = companions.closed(chosen)
     held, brought = set(kept_places), set(kept_places) - set(chosen)
+    ranks = [passage.rank or 0 for passage in context.passages]
     for place, (unit, score) in enumerate(zip(units, scores, strict=True)):
         kept = place in held
         reason = reasons.get(place, "score too low for the budget")
         if kept:
             reason = "brought along by what stands under it" if place in brought else "among the best that fit"
-        log.decide(context.passages[unit.passage], unit.span, kept=kept, reason=reason, score=score)
+        log.decisions.append(Decision(ranks[unit.passage], unit.span, kept, reason, score))
     return keep(context, [units[place] for place in kept_places])
 
 
@@ -66,7 +67,7 @@ def _duplicates(context: Context, units: Sequence[Unit], order: Sequence[int]) -
     first: dict[str, dict[str, int]] = {}  # by what is said, the best unit under each title
     reasons: dict[int, str] = {}
     for place in order:
-        said = " ".join(text_of(context, units[place]).casefold().split())
+        said = text_of(context, units[place]).strip()
         if len(said) < _SHORTEST_DUPLICATE:
             continue
         title = context.passages[units[place].passage].title
@@ -91,11 +92,11 @@ def _fill(
     def tokens(places: Sequence[int]) -> int:
         return keep(context, [units[place] for place in companions.closed(places)]).tokens
 
-    if (total := tokens(order)) <= limit:
+    # What a character takes is known from the context as it came.
+    rate = max(context.tokens, 1) / max(len(context.text), 1)
+    length, used = longest_prefix([len(units[place].span) for place in order], lambda n: tokens(order[:n]), limit, rate)
+    if length == len(order):
         return list(order)
-    length, used = longest_prefix(
-        [len(units[place].span) for place in order], lambda n: tokens(order[:n]), limit, total
-    )
     if not length:
         best = context.count(text_of(context, units[order[0]]))
         reasons[order[0]] = f"does not fit ({best} tokens, {limit} left)"
@@ -119,22 +120,28 @@ def _fill(
     return chosen
 
 
-def longest_prefix(lengths: Sequence[int], tokens: Callable[[int], int], limit: int, total: int) -> tuple[int, int]:
+def longest_prefix(lengths: Sequence[int], tokens: Callable[[int], int], limit: int, rate: float) -> tuple[int, int]:
     """How many of the first units fit, and their tokens, by the exact count of the rendered text.
 
-    Counting is dear and characters foretell tokens well: the place is guessed from them, in turn with halving.
+    Counting is dear and characters foretell tokens well: the place is guessed from them, with ever larger steps until
+    too much is tried, then in turn with halving. So what is counted is little more than what fits, however much does
+    not.
 
     Args:
         lengths: characters of each unit.
         tokens: of the first n units together.
         limit: most tokens.
-        total: tokens of all units.
+        rate: tokens of a character, about.
     """
     ends = [0, *accumulate(lengths)]
-    low, used, high, over = 0, 0, len(lengths), total
-    halve = False
+    low, used, high, over = 0, 0, len(lengths) + 1, 0
+    halve, step = False, 0
     while high - low > 1:
-        if halve:
+        if high > len(lengths):
+            # Nothing that was tried was too much: on by an eighth of the first guess, a quarter, a half.
+            middle = low + step if low else bisect_right(ends, limit / rate)
+            middle, step = min(max(middle, low + 1), len(lengths)), 2 * step or max(1, middle // 8)
+        elif halve:
             middle = (low + high) // 2
         else:
             place = ends[low] + (ends[high] - ends[low]) * (limit - used) / (over - used)

@@ -113,9 +113,8 @@ def _fitting(context: Context, groups: Sequence[list[Unit]], limit: int) -> Sequ
     def tokens(count: int) -> int:
         return keep(context, [piece for group in groups[:count] for piece in group]).tokens
 
-    if (total := tokens(len(groups))) <= limit:
-        return groups
-    length, _ = longest_prefix([len(_hull(group)) for group in groups], tokens, limit, total)
+    rate = max(context.tokens, 1) / max(len(context.text), 1)
+    length, _ = longest_prefix([len(_hull(group)) for group in groups], tokens, limit, rate)
     return groups[:length]
 
 

@@ -7,9 +7,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ctxshaper.data import Context, Kept, Passage, Span, Written, merge_spans
+from ctxshaper.text.remembered import Lately
 from ctxshaper.text.segments import blocks, sentences
 
 UnitKind = Literal["sentence", "block", "passage"]
+
+# The sources of the last requests with their segments: some hundred million bytes, and as many passages again as a
+# request may hold.
+_KNOWN: Lately[tuple[str, str], tuple[Span, ...]] = Lately(2**25)
 
 _SEGMENT: dict[str, Callable[[str], tuple[Span, ...]]] = {"sentence": sentences, "block": blocks}
 
@@ -40,12 +45,14 @@ def units_of(context: Context, kind: UnitKind) -> list[Unit]:
 
 
 def _units(index: int, passage: Passage, kind: UnitKind) -> list[Unit]:
+    if kind != "passage" and len(passage.pieces) == 1 and passage.complete:
+        return [Unit(index, span) for span in _said(passage.source, kind)]
     if not passage.text.strip():
         return []
     if kind == "passage":
         hull = Span(passage.spans[0].start, passage.spans[-1].end) if passage.spans else Span(0, 0)
         return [Unit(index, hull, whole=True)]
-    segments = _SEGMENT[kind](passage.source)
+    segments = _segments(passage.source, kind)
     units: list[Unit] = []
     at = 0
     for place, piece in enumerate(passage.pieces):
@@ -64,6 +71,26 @@ def _units(index: int, passage: Passage, kind: UnitKind) -> list[Unit]:
             if passage.source[start:end].strip():
                 units.append(Unit(index, Span(start, end)))
     return units
+
+
+def _segments(source: str, kind: UnitKind) -> tuple[Span, ...]:
+    """The segments of a source; a further query is mostly about the same sources."""
+    name, cost = (kind, source), len(source)
+    spans = _KNOWN.get(name, cost)
+    if spans is None:
+        spans = _SEGMENT[kind](source)
+        _KNOWN.put(name, spans, cost)
+    return spans
+
+
+def _said(source: str, kind: UnitKind) -> tuple[Span, ...]:
+    """The segments that are more than white space."""
+    name, cost = (f"{kind} said", source), len(source)
+    spans = _KNOWN.get(name, cost)
+    if spans is None:
+        spans = tuple(span for span in _segments(source, kind) if source[span.start : span.end].strip())
+        _KNOWN.put(name, spans, cost)
+    return spans
 
 
 def by_passage(units: Sequence[Unit]) -> dict[int, list[int]]:
@@ -104,10 +131,11 @@ def keep(context: Context, chosen: Sequence[Unit]) -> Context:
         else:
             spans.setdefault(unit.passage, []).append(unit.span)
     kept = []
-    for index, passage in enumerate(context.passages):
+    for index in sorted({*whole, *spans, *written}):
+        passage = context.passages[index]
         if index in whole or _is_all(passage, spans.get(index, ()), written.get(index, ())):
             kept.append(passage)  # a passage kept whole stays the object it was
-        elif index in spans or index in written:
+        else:
             kept.append(passage.keep(spans.get(index, ()), written.get(index, ())))
     return context.with_passages(kept)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -9,11 +10,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ctxshaper.errors import InvalidInputError, ModelError
+from ctxshaper.text.remembered import Lately
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+# Bytes of the texts whose tokens were counted, with so many for each entry; longer texts are known by a hash.
+_COUNTED_BYTES, _ENTRY_BYTES, _LONG = 2**26, 200, 400
 _SURROGATES = re.compile("[\ud800-\udfff]")
 # Gemma's added tokens that are ordinary text, as are runs of white space: it was trained to see each as one token.
 _HTML = re.compile(r"</?(?:table|caption|thead|tbody|tfoot|tr|th|td|h[1-6]|blockquote|strong|em|b|i|u|s|sub|sup|code)>")
@@ -21,7 +25,8 @@ _HTML = re.compile(r"</?(?:table|caption|thead|tbody|tfoot|tr|th|td|h[1-6]|block
 
 def encodable(text: str) -> str:
     """The text with lone surrogates, which no encoding holds, replaced one for one: offsets stay."""
-    return _SURROGATES.sub("\ufffd", text)
+    # Most text is ASCII, which a str knows of itself.
+    return text if text.isascii() else _SURROGATES.sub("\ufffd", text)
 
 
 class Encoder:
@@ -61,6 +66,7 @@ class Encoder:
             token["special"] = token["special"] or is_control(token["content"])
         self._data: Any = Tokenizer.from_str(json.dumps(description))
         self._data.encode_special_tokens = True
+        self._counts: Lately[str | bytes, int] = Lately(_COUNTED_BYTES)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"tokenizer": self._markup.to_str(), "bos": self.bos}
@@ -87,7 +93,16 @@ class Encoder:
 
     def count(self, text: str) -> int:
         """Number of tokens of somebody's text."""
-        return len(self._data.encode(encodable(text), add_special_tokens=False).ids)
+        # A request counts the same texts as the one before it: all that was retrieved, and single sentences.
+        long = len(text) > _LONG
+        key = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest() if long else text
+        cost = _ENTRY_BYTES + (0 if long else len(text))
+        count = self._counts.get(key, cost)
+        if count is None:
+            # The fast one finds no offsets, which nobody asked for.
+            count = len(self._data.encode_batch_fast([encodable(text)], add_special_tokens=False)[0])
+            self._counts.put(key, count, cost)
+        return count
 
 
 def is_control(content: str) -> bool:

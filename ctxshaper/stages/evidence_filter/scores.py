@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ctxshaper.data import Context
 from ctxshaper.ranking.lexical import bm25 as bm25_scores
 from ctxshaper.ranking.links import link_features, title_links
+from ctxshaper.reading.unit_scores import unit_scores
 from ctxshaper.stages.run import Run
 from ctxshaper.stages.units import Unit, by_passage, text_of, titled_texts
 
@@ -73,14 +74,7 @@ class Evidence:
         """
         reading = self._run.read(query, self.context.passages)
         self._run.log.notes.setdefault("readings", []).append(dict(reading.notes))
-        mass, sizes = np.zeros(len(self.units)), np.zeros(len(self.units), dtype=np.int64)
-        for index, places in self._places.items():
-            read = reading.passages[index]
-            # Units of the source are disjoint; the support of written pieces may overlap, and is asked one by one.
-            written = any(self.units[place].written is not None for place in places)
-            for group in [[place] for place in places] if written else [places]:
-                spans = [self.units[place].span for place in group]
-                mass[group], sizes[group] = read.span_scores(spans), read.span_tokens(spans)
+        mass, sizes = unit_scores(reading.passages, self.owners, [unit.span for unit in self.units])
         mass = np.maximum(mass, 0.0) * max(1, int(sizes.sum()))
         count = len(self.context.passages)
         per_passage = np.bincount(self.owners, weights=mass * sizes, minlength=count) / np.maximum(
@@ -136,7 +130,7 @@ class Evidence:
         return titled_texts(self.context, self.units)
 
     @cached_property
-    def _title_links(self) -> NDArray[np.bool_]:
+    def _title_links(self) -> NDArray[np.int64]:
         texts = [text_of(self.context, unit) for unit in self.units]
         return title_links([p.title for p in self.context.passages], texts, self.owners)
 
