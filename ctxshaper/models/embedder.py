@@ -17,6 +17,7 @@ from ctxshaper.errors import MissingDependencyError
 from ctxshaper.models.finding import resolve_embedder
 from ctxshaper.models.guard import loading
 from ctxshaper.models.hub import reachable
+from ctxshaper.models.threads import fit_threads
 from ctxshaper.text.tokenization import encodable
 
 _BATCH = 64  # texts of one forward pass
@@ -58,6 +59,7 @@ class Embedder:
         with self._lock:
             if "model" not in self.__dict__:
                 here = self.source.local or not reachable(self.source.location)
+                fit_threads()
                 with loading(self.source):
                     self.__dict__["model"] = SentenceTransformer(
                         self.source.location,
