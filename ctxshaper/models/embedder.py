@@ -20,7 +20,9 @@ from ctxshaper.models.hub import reachable
 from ctxshaper.models.threads import fit_threads
 from ctxshaper.text.tokenization import encodable
 
-_BATCH = 64  # texts of one forward pass
+# Texts of one forward pass; they come by their length. In float32: on a CPU with AVX512-BF16, bfloat16 took MiniLM 1.15
+# to 1.35 times the processor time.
+_BATCH = 64
 
 
 class Embedder:
