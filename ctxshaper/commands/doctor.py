@@ -62,10 +62,12 @@ def _self_test(table: Table) -> str:
         import torch
 
         from ctxshaper import Reader
+        from ctxshaper.models.threads import chosen_threads
 
         imported = time.perf_counter()
-        cores = os.cpu_count() or 1
-        table.add_row("threads", f"torch uses {torch.get_num_threads()} of {cores} cores (OMP_NUM_THREADS sets it)")
+        threads, cores = chosen_threads(), os.cpu_count() or 1
+        number = threads.number or torch.get_num_threads()
+        table.add_row("threads", f"torch uses {number} on {cores} cores ({threads.reason})")
         reader = Reader()
         table.add_row("device", f"{reader.device}, {reader.dtype}")
         table.add_row("model", f"{reader.source.name} at {reader.source.location}")

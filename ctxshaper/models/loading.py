@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ctxshaper.errors import ModelError
 from ctxshaper.models.finding import ModelSource
 from ctxshaper.models.guard import loading
+from ctxshaper.models.threads import fit_threads
 from ctxshaper.models.unpacking import dequantized, unpacked
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def load_lm(
 
         from ctxshaper.models.sharing import place, shared, view
 
+        fit_threads()
         source = unpacked(source)
         config = load_config(source)
         text = getattr(config, "text_config", config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -26,13 +27,13 @@ def log_next(model: Any, rows: Sequence[Sequence[int]], token: int) -> NDArray[n
     """
     from transformers import DynamicCache
 
-    device = model.device
+    device, name = model.device, _cache_name(model)
     shared = _common_prefix(rows)
     # Rows that share nothing begin without a cache.
     layers = []
     if shared:
         prefix = torch.tensor([rows[0][:shared]], device=device)
-        kept = model(input_ids=prefix, use_cache=True, logits_to_keep=1).past_key_values
+        kept = getattr(model(input_ids=prefix, use_cache=True, logits_to_keep=1), name)
         layers = [(layer.keys, layer.values) for layer in kept.layers]
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     result = np.zeros(len(rows))
@@ -71,10 +72,11 @@ def next_attention(
         The tokens written, at least one; and [layers, T] the first one's attention, mean over heads.
     """
     deadline.check()
+    name = _cache_name(model)
     out = model(input_ids=torch.tensor([ids], device=model.device), use_cache=True, logits_to_keep=1)
     # A token has a row of attention only once it is read itself.
     token = out.logits[:, -1].argmax(-1, keepdim=True)
-    out = model(input_ids=token, past_key_values=out.past_key_values, use_cache=True, output_attentions=True)
+    out = model(input_ids=token, use_cache=True, output_attentions=True, **{name: getattr(out, name)})
     # A sliding layer's cache may have let go of the oldest tokens: they receive nothing.
     weights = torch.zeros(len(out.attentions), len(ids), device=model.device)
     for layer, attention in enumerate(out.attentions):
@@ -85,16 +87,21 @@ def next_attention(
         deadline.check()
         token = out.logits[:, -1].argmax(-1, keepdim=True)
         tokens.append(int(token))
-        out = model(input_ids=token, past_key_values=out.past_key_values, use_cache=True)
+        out = model(input_ids=token, use_cache=True, **{name: getattr(out, name)})
     return tokens, weights.cpu().numpy()
 
 
 def _last_logits(model: Any, ids: torch.Tensor, cache: Any, last: torch.Tensor) -> torch.Tensor:
     """[B, vocabulary] logits at one place of each row: only these few positions go through the large head."""
     kept, where = torch.unique(last, return_inverse=True)
-    logits = model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=kept).logits
+    logits = model(input_ids=ids, use_cache=True, logits_to_keep=kept, **{_cache_name(model): cache}).logits
     found: torch.Tensor = logits[torch.arange(len(ids), device=ids.device), where]
     return found
+
+
+def _cache_name(model: Any) -> str:
+    """What the model calls the keys and values of earlier tokens: transformers renames it from model to model."""
+    return "cache" if "cache" in signature(model.forward).parameters else "past_key_values"
 
 
 def _common_prefix(rows: Sequence[Sequence[int]]) -> int:
