@@ -14,6 +14,7 @@ from ctxshaper.commands.store import parse_size, readable
 from ctxshaper.data import Passage
 from ctxshaper.data.files import iter_passages
 from ctxshaper.errors import InvalidInputError
+from ctxshaper.pipelines import Pipeline, Recipe
 
 if TYPE_CHECKING:
     from ctxshaper.reading.reader import Reader
@@ -33,16 +34,24 @@ def index(
     model: Annotated[
         str | None, typer.Option(help="The reader's model: a folder or hub name, as shaping will be given.")
     ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="A recipe, by name or file, whose stages' own work is done ahead too: for qa, sentence embeddings. "
+            "The reader's keys alone if left out."
+        ),
+    ] = None,
     max_bytes: Annotated[
         str | None, typer.Option(help="The bound on the store's file, such as 2GiB; its own, or 16 GiB, if left out.")
     ] = None,
 ) -> None:
-    """Read passages ahead of time into a store, where shaping with the same --store and --model finds them.
+    """Read passages ahead of time into a store, where shaping with the same --store, --model and --recipe finds them.
 
     What the store holds already is skipped: a run that was stopped is simply started again.
     """
     # What the user may have mistyped is checked before anything that takes seconds is imported.
     bound = None if max_bytes is None else parse_size(max_bytes)
+    loaded = None if recipe is None else Recipe.load(recipe)
     _refuse_store_among(passages, store)
     stream = iter_passages(passages, _say)
     total = _characters(passages)
@@ -55,6 +64,8 @@ def index(
         # The store is the memory here: what is read is not kept in this process too.
         reader, before = Reader(model, store=keys, cache_bytes=0), _held(keys)
         _ = reader.layout  # the model is loaded before the clock starts
+        if loaded is not None:
+            stream = Pipeline.from_recipe(loaded, reader=reader).prepare(stream)
         started = time.perf_counter()
         done, stopped = _run(reader, stream, total)
         _report(done, time.perf_counter() - started, keys)

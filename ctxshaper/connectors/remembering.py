@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ctxshaper.data import Passage
 from ctxshaper.data.deadline import Deadline, under
 from ctxshaper.errors import InvalidInputError
-from ctxshaper.stages.parts import Parts
+from ctxshaper.pipelines import Pipeline
 
 if TYPE_CHECKING:
     from ctxshaper.reading.reading import PassageReader
@@ -23,22 +23,34 @@ class Remembering:
     Args:
         reader: reads, and remembers where it is made to.
         store: where the embedded model's reader keeps what it read.
+        pipeline: computes all that its stages need of passages, embeddings too, and remembers where it is made to.
 
     Raises:
-        InvalidInputError: neither of the two, or both.
+        InvalidInputError: none of the three, or more than one.
     """
 
-    def __init__(self, reader: PassageReader | None, store: KeyStore | str | Path | None) -> None:
-        if reader is None and store is None:
+    def __init__(
+        self,
+        reader: PassageReader | None,
+        store: KeyStore | str | Path | None,
+        pipeline: Pipeline | None = None,
+    ) -> None:
+        if pipeline is not None and (reader is not None or store is not None):
             raise InvalidInputError(
-                "neither a store nor a reader was given, so nothing would find what is read: pass store='keys/', and "
-                "the same to the pipeline that shapes, or that pipeline's reader"
+                "a pipeline was given beside a reader or a store, but it has its own: pass the pipeline alone"
             )
-        self._parts = Parts(reader=reader, store=store)
+        if pipeline is not None and not isinstance(pipeline, Pipeline):
+            raise InvalidInputError(f"pipeline must be a ctxshaper.Pipeline, but got {pipeline!r:.80}")
+        if pipeline is None and reader is None and store is None:
+            raise InvalidInputError(
+                "neither a store nor a reader nor a pipeline was given, so nothing would find what is read: pass "
+                "pipeline=, the one that shapes, or store='keys/', and the same to that pipeline"
+            )
+        self._pipeline = pipeline or Pipeline([], reader=reader, store=store)
 
     def remember(self, passages: Sequence[Passage]) -> None:
         """Read those that are not remembered."""
-        self._parts.reader.remember(passages)
+        self._pipeline.remember(passages)
 
     async def aremember(self, passages: Sequence[Passage]) -> None:
         """The same in a thread; cancelled, the reading stops at its next layer, and what was read stays."""

@@ -49,6 +49,12 @@ class Stage(ABC):
         return self.shape(context, run)
         yield  # makes this a generator function, which never gets here
 
+    def remember(self, passages: Sequence[Passage], parts: Parts) -> None:  # noqa: B027  # a hook: most need nothing
+        """Compute ahead of time what the stage needs of each passage whatever the query, where a part remembers it.
+
+        The reader's keys are not its matter: `Pipeline.remember` sees to them.
+        """
+
     def traced(self, context: Context, run: Run) -> Steps:
         """`steps`, with the trace of what happened added to the context.
 

@@ -33,7 +33,8 @@ class Parts:
         generator: writes; the language model below if None.
         language_model: a whole model for what needs passages in sight; if None the reader's model, or the embedded one.
         tokenizer: the generator's own, to count tokens with; the reader's if None.
-        store: where the embedded model's reader keeps what it read on disk: a folder, or a `KeyStore`; None for none.
+        store: where the embedded models keep on disk what they computed of passages, keys and sentence embeddings: a
+            folder, or a `KeyStore`; None for the store of the reader, if it has one.
 
     Raises:
         InvalidInputError: a store beside a reader, which has its own, or something that is no store.
@@ -82,7 +83,17 @@ class Parts:
     @cached_property
     def embedder(self) -> Embedder:
         """Embeds sentences."""
-        return self._part("embedder", _embedder)
+        return self._part("embedder", self._embedded_embedder)
+
+    def _embedded_embedder(self) -> Embedder:
+        from ctxshaper.models.embedder import Embedder
+
+        store = self._given["store"] or getattr(self._given["reader"], "store", None)
+        if isinstance(store, (str, Path)):
+            from ctxshaper.reading.store import KeyStore
+
+            store = KeyStore(store)
+        return Embedder(store=store)
 
     @cached_property
     def language_model(self) -> LanguageModel:
@@ -128,12 +139,6 @@ class Parts:
                     raise missing_extra(name, error) from error
             made: _T = self.__dict__[name]
             return made
-
-
-def _embedder() -> Embedder:
-    from ctxshaper.models.embedder import Embedder
-
-    return Embedder()
 
 
 def _rebuilt(given: dict[str, Any]) -> Parts:

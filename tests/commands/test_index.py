@@ -1,6 +1,7 @@
 """`ctxshaper index`: what it read, no other process reads again."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from ctxshaper import InvalidInputError, Pipeline, Reader
 from ctxshaper.commands.app import app
 from ctxshaper.data.files import iter_passages
 from ctxshaper.reading.store import KeyStore
+from ctxshaper.text.tokenization import Encoder
 
 pytest.importorskip("lmdb", reason="lmdb is not installed: pip install 'ctxshaper[store]'")
 pytestmark = pytest.mark.filterwarnings("ignore:no head profile")
@@ -160,6 +162,32 @@ def test_shape_finds_what_was_indexed(corpus, tiny_model, tmp_path):
     said = ask("shape", "-q", "Who designed it?", "--recipe", "fast", "--budget", "50%", "--json", corpus, *options)
     assert said.exit_code == 0, said.output
     assert json.loads(said.stdout)["trace"]["stages"][0]["notes"]["readings"][0]["cache_misses"] == 0
+
+
+def test_with_a_recipe_its_first_query_embeds_and_tokenises_only_itself(corpus, tiny_model, tmp_path, monkeypatch):
+    model, store, query = tiny_model("llama"), tmp_path / "keys", "Who designed the bridge?"
+    command = [sys.executable, "-W", "ignore", "-m", "ctxshaper", "index", corpus, "--store", store, "--model", model]
+    indexed = subprocess.run([*command, "--recipe", "qa"], capture_output=True, text=True, timeout=300)
+    assert indexed.returncode == 0, indexed.stderr
+    pipeline = Pipeline.from_recipe("qa", reader=Reader(model, store=store), tokenizer=len)
+    embedded, encode = [], pipeline.parts.embedder.model.encode
+    tokenised, data = [], Encoder.data
+    pipeline.parts.embedder.model.encode = lambda texts, **more: embedded.extend(texts) or encode(texts, **more)
+    monkeypatch.setattr(Encoder, "data", lambda self, text: tokenised.append(text) or data(self, text))
+    shaped = pipeline.shape(query, iter_passages(corpus))
+    assert notes(shaped)["readings"][0]["cache_misses"] == 0
+    assert embedded == [query]
+    # The automatic profile also asks a query without content.
+    assert set(map(str.strip, tokenised)) <= {query, "N/A", ""}
+    said = ask("store", "stat", store)
+    assert re.search(r"embedding\W+[0-9a-f]{12}\W+\d", said.stdout)
+
+
+def test_a_mistyped_recipe_is_said_before_anything_is_read(corpus, tmp_path):
+    said = ask("index", corpus, "--store", tmp_path / "keys", "--recipe", "qaa")
+    assert said.exit_code == 2
+    assert "there is no recipe 'qaa'" in said.stderr
+    assert not (tmp_path / "keys").exists()
 
 
 def test_a_pipeline_takes_a_store_or_a_reader():

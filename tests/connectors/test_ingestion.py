@@ -98,11 +98,30 @@ def test_a_store_is_enough_and_pickles_as_its_path(tmp_path):
 
 
 @pytest.mark.parametrize("made", [RememberDocuments, RememberNodes])
+def test_a_pipelines_embeddings_are_remembered_too(made, tiny_model, tmp_path):
+    def pipeline():
+        return Pipeline([EvidenceFilter(embedding=True)], reader=Reader(tiny_model("llama"), store=tmp_path / "keys"))
+
+    transform = made(pipeline=pipeline())
+    if made is RememberNodes:
+        transform(nodes())
+    else:
+        transform.transform_documents(documents())
+    later = pipeline()
+    embedded, encode = [], later.parts.embedder.model.encode
+    later.parts.embedder.model.encode = lambda texts, **more: embedded.extend(texts) or encode(texts, **more)
+    later.shape(QUERY, to_passages(documents()), "50%")
+    assert embedded == [QUERY]
+
+
+@pytest.mark.parametrize("made", [RememberDocuments, RememberNodes])
 def test_one_of_store_and_reader_is_needed(made, tmp_path):
     for arguments, message in (
         ({}, "neither a store nor a reader"),
         ({"store": tmp_path, "reader": FakeReader()}, "both reader and store"),
         ({"stroe": "keys"}, "stroe"),
+        ({"pipeline": Pipeline([], reader=FakeReader()), "store": tmp_path}, "pass the pipeline alone"),
+        ({"pipeline": "qa"}, "must be a ctxshaper.Pipeline, but got 'qa'"),
     ):
         with pytest.raises(ValueError, match=message):
             made(**arguments)

@@ -109,7 +109,7 @@ class Evidence:
             scores: [n] log-odds, up to a constant.
         """
         embedder = self._run.parts.embedder
-        vectors, asked = embedder.embed(self._titled), embedder.embed([self.context.query])[0]
+        vectors, asked = embedder.embed(self._titled), embedder.embed_query(self.context.query)
         lengths = np.array([len(unit.span) for unit in self.units])[:, None]
         alike = np.zeros(len(scores))
         for own in self._places.values():

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from itertools import accumulate
 from math import exp
 
-from ctxshaper.data import Context
+from ctxshaper.data import Context, Passage
 from ctxshaper.errors import InvalidInputError
 from ctxshaper.stages.base import ScoringStage
+from ctxshaper.stages.parts import Parts
 from ctxshaper.stages.run import Log, Run
-from ctxshaper.stages.units import Unit
+from ctxshaper.stages.units import Unit, titled_texts, units_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +48,12 @@ class EvidenceFilter(ScoringStage):
         super().__post_init__()
         if not 0 < self.confidence <= 1:
             raise InvalidInputError(f"confidence must lie above 0 and at most 1, but got {self.confidence}")
+
+    def remember(self, passages: Sequence[Passage], parts: Parts) -> None:
+        """Embed the units of the passages, if embeddings count."""
+        if self.embedding:
+            context = Context("", tuple(passages), len)
+            parts.embedder.embed(titled_texts(context, units_of(context, self.unit)))
 
     def score(self, context: Context, units: Sequence[Unit], run: Run) -> Sequence[float]:
         """Log-odds of being evidence, up to a constant."""
