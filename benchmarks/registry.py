@@ -11,7 +11,19 @@ from typing import Any, Protocol
 
 from benchmarks.table import Table
 
-NAMES = ("code", "connectors", "distraction", "evidence", "gpu", "kernels", "positions", "reading", "s2a", "stages", "warm")
+NAMES = (
+    "code",
+    "connectors",
+    "distraction",
+    "evidence",
+    "gpu",
+    "kernels",
+    "positions",
+    "reading",
+    "s2a",
+    "stages",
+    "warm",
+)
 
 
 class Benchmark(Protocol):

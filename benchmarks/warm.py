@@ -28,8 +28,43 @@ from ctxshaper.stages.selection import Unit, titled_texts
 
 _READ = 16  # passages that are read for their keys
 _DOCUMENT = 900  # sentences of the long document: some 18,000 tokens
-_WORDS = "bridge river engineer council station tower harbour stone iron railway traffic museum winter storm plan".split()
-_VERBS = "was built by crossed opened beside closed behind paid for drew rebuilt after the and the with the".split()
+_WORDS = [
+    "bridge",
+    "river",
+    "engineer",
+    "council",
+    "station",
+    "tower",
+    "harbour",
+    "stone",
+    "iron",
+    "railway",
+    "traffic",
+    "museum",
+    "winter",
+    "storm",
+    "plan",
+]
+_VERBS = [
+    "was",
+    "built",
+    "by",
+    "crossed",
+    "opened",
+    "beside",
+    "closed",
+    "behind",
+    "paid",
+    "for",
+    "drew",
+    "rebuilt",
+    "after",
+    "the",
+    "and",
+    "the",
+    "with",
+    "the",
+]
 
 
 @dataclass(frozen=True, kw_only=True)

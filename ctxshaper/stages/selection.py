@@ -17,10 +17,9 @@ UnitKind = Literal["sentence", "block", "passage"]
 
 # So many units that nearly fit are tried in vain before a budget counts as full: set by hand; each try counts tokens.
 _FAILURES = 8
+# So many units behind the best are looked at for one that still fits; what ranks lower is no evidence. Set by hand.
+_LOOKED = 1000
 
-# The sources of the last requests with their segments: some hundred million bytes, and as many passages again as a
-# request may hold.
-_KNOWN: Lately[tuple[str, str], tuple[Span, ...]] = Lately(2**25)
 
 _SEGMENT: dict[str, Callable[[str], tuple[Span, ...]]] = {"sentence": sentences, "block": blocks}
 
@@ -42,6 +41,12 @@ class Unit:
     whole: bool = False
 
 
+# Characters of sources whose segments and units are kept for the next request: more than 8,000 passages of one.
+_CHARACTERS = 2**24
+_KNOWN: Lately[tuple[str, str], tuple[Span, ...]] = Lately(_CHARACTERS)
+_UNITS: Lately[tuple[str, int, str], list[Unit]] = Lately(_CHARACTERS)
+
+
 def units_of(context: Context, kind: UnitKind) -> list[Unit]:
     """What may be kept or dropped of a context, in reading order: segments of the sources, within what is still kept.
 
@@ -52,7 +57,7 @@ def units_of(context: Context, kind: UnitKind) -> list[Unit]:
 
 def _units(index: int, passage: Passage, kind: UnitKind) -> list[Unit]:
     if kind != "passage" and len(passage.pieces) == 1 and passage.complete:
-        return [Unit(index, span) for span in _said(passage.source, kind)]
+        return _whole(index, passage.source, kind)
     if not passage.text.strip():
         return []
     if kind == "passage":
@@ -89,14 +94,15 @@ def _segments(source: str, kind: UnitKind) -> tuple[Span, ...]:
     return spans
 
 
-def _said(source: str, kind: UnitKind) -> tuple[Span, ...]:
-    """The segments that are more than white space."""
-    name, cost = (f"{kind} said", source), len(source)
-    spans = _KNOWN.get(name, cost)
-    if spans is None:
-        spans = tuple(span for span in _segments(source, kind) if source[span.start : span.end].strip())
-        _KNOWN.put(name, spans, cost)
-    return spans
+def _whole(index: int, source: str, kind: UnitKind) -> list[Unit]:
+    """The units of a passage of which all is kept; not to be changed."""
+    name, cost = (kind, index, source), len(source)
+    units = _UNITS.get(name, cost)
+    if units is None:
+        spans = (span for span in _segments(source, kind) if source[span.start : span.end].strip())
+        units = [Unit(index, span) for span in spans]
+        _UNITS.put(name, units, cost)
+    return units
 
 
 def by_passage(units: Sequence[Unit]) -> dict[int, list[int]]:
@@ -195,7 +201,7 @@ def _fill(
         return list(order)
     chosen, failures = list(order[:length]), 0
     passed = [(order[length], limit - used)]  # what ranks higher than all that may still fit, and the room it had
-    for place in order[length + 1 :]:
+    for place in order[length + 1 : length + 1 + _LOOKED]:
         # What a unit takes alone, without its heading, is cheap to count and rules most of them out.
         fits = limit - used >= context.count(text_of(context, units[place])) - 1
         if fits and (grown := tokens([*chosen, place])) <= limit:
