@@ -23,7 +23,7 @@ from ctxshaper.data import deadline
 from ctxshaper.kernels.key_ranges import Block, KeyRanges
 
 # Exponentials of the first phase that are kept for the second; what is beyond is computed again.
-_KEPT_BYTES = 2**26
+_KEPT_BYTES = 2**28
 
 
 @dataclass(frozen=True)

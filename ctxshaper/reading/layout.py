@@ -53,6 +53,7 @@ class Prepared:
 
     Attributes:
         passages: as they were given.
+        texts: their sources, and their titles.
         tokens: one entry per passage.
         wanted: tokens of all windows by content key, each content once; windows without text are left out.
         lengths: how many tokens each has, by content key, sorted: the order of passages changes neither tables nor
@@ -60,6 +61,7 @@ class Prepared:
     """
 
     passages: tuple[Passage | str, ...]
+    texts: tuple[list[str], list[str]]
     tokens: Sequence[Tokens]
     wanted: Mapping[bytes, Ids]
     lengths: Mapping[bytes, int]
@@ -201,7 +203,14 @@ class Layout:
         known = self._lately(passages)
         if known is not None:
             return known
-        tokens = self._passages.passages(list(map(Passage.of, passages)))
+        made = list(map(Passage.of, passages))
+        texts = [one.source for one in made], [one.title for one in made]
+        # The same texts in other objects: a pipeline numbers passages anew for each request. (Lists compare by identity
+        # before content.)
+        known = next((one for one in self._prepared if one.texts == texts), None)
+        if known is not None:
+            return self._first(known)
+        tokens = self._passages.passages(made)
         wanted = {k: ids for one in tokens for k, ids in zip(one.keys, one.ids, strict=True) if len(ids) > one.heading}
         lengths = {key: len(wanted[key]) for key in sorted(wanted)}
         total = sum(lengths.values())
@@ -210,18 +219,19 @@ class Layout:
                 f"the passages have {total:,} tokens together; this reader takes at most {self.max_tokens:,} in one "
                 "request: pass fewer passages, or raise max_tokens"
             )
-        made = Prepared(tuple(passages), tokens, wanted, lengths)
+        return self._first(Prepared(tuple(passages), texts, tokens, wanted, lengths))
+
+    def _first(self, prepared: Prepared) -> Prepared:
         with self._lock:
-            self._prepared = [made, *self._prepared[: _PREPARED - 1]]
-        return made
+            others = [one for one in self._prepared if one is not prepared]
+            self._prepared = [prepared, *others[: _PREPARED - 1]]
+        return prepared
 
     def _lately(self, passages: Sequence[Passage | str]) -> Prepared | None:
         # By identity, which is all that a request over thousands of passages has time for; passages do not change.
         for one in self._prepared:
             if len(one.passages) == len(passages) and all(map(is_, one.passages, passages)):
-                with self._lock:
-                    self._prepared = [one, *(other for other in self._prepared if other is not one)]
-                return one
+                return self._first(one)
         return None
 
     def joined(self, tokens: Tokens, found: Mapping[bytes, NDArray[np.float32]]) -> NDArray[np.float32]:

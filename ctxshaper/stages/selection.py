@@ -15,6 +15,8 @@ from ctxshaper.stages.units import Unit, keep, text_of
 _SHORTEST_DUPLICATE = 20
 # So many units that nearly fit are tried in vain before a budget counts as full: set by hand; each try counts tokens.
 _FAILURES = 8
+# So many units behind the best are looked at for one that still fits; what ranks lower is no evidence. Set by hand.
+_LOOKED = 1000
 
 
 def select(
@@ -104,7 +106,7 @@ def _fill(
         return []
     chosen, failures = list(order[:length]), 0
     passed = [(order[length], limit - used)]  # what ranks higher than all that may still fit, and the room it had
-    for place in order[length + 1 :]:
+    for place in order[length + 1 : length + 1 + _LOOKED]:
         # What a unit takes alone, without its heading, is cheap to count and rules most of them out.
         fits = limit - used >= context.count(text_of(context, units[place])) - 1
         if fits and (grown := tokens([*chosen, place])) <= limit:

@@ -44,6 +44,8 @@ def select_or_trim(
     decided = len(log.decisions)
     shaped = select(context, units, scores, log, limit, ruled_out)
     ranked = [place for place in range(len(units)) if place not in (ruled_out or {})]
+    if units and not ranked:
+        log.warnings.append("nothing is kept: no unit is likely to be evidence")
     if shaped.passages or not ranked or limit is None:
         return shaped
     place = max(ranked, key=lambda place: scores[place])

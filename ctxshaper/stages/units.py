@@ -12,10 +12,6 @@ from ctxshaper.text.segments import blocks, sentences
 
 UnitKind = Literal["sentence", "block", "passage"]
 
-# The sources of the last requests with their segments: some hundred million bytes, and as many passages again as a
-# request may hold.
-_KNOWN: Lately[tuple[str, str], tuple[Span, ...]] = Lately(2**25)
-
 _SEGMENT: dict[str, Callable[[str], tuple[Span, ...]]] = {"sentence": sentences, "block": blocks}
 
 
@@ -36,6 +32,12 @@ class Unit:
     whole: bool = False
 
 
+# Characters of sources whose segments and units are kept for the next request: more than 8,000 passages of one.
+_CHARACTERS = 2**24
+_KNOWN: Lately[tuple[str, str], tuple[Span, ...]] = Lately(_CHARACTERS)
+_UNITS: Lately[tuple[str, int, str], list[Unit]] = Lately(_CHARACTERS)
+
+
 def units_of(context: Context, kind: UnitKind) -> list[Unit]:
     """What may be kept or dropped of a context, in reading order: segments of the sources, within what is still kept.
 
@@ -46,7 +48,7 @@ def units_of(context: Context, kind: UnitKind) -> list[Unit]:
 
 def _units(index: int, passage: Passage, kind: UnitKind) -> list[Unit]:
     if kind != "passage" and len(passage.pieces) == 1 and passage.complete:
-        return [Unit(index, span) for span in _said(passage.source, kind)]
+        return _whole(index, passage.source, kind)
     if not passage.text.strip():
         return []
     if kind == "passage":
@@ -83,14 +85,15 @@ def _segments(source: str, kind: UnitKind) -> tuple[Span, ...]:
     return spans
 
 
-def _said(source: str, kind: UnitKind) -> tuple[Span, ...]:
-    """The segments that are more than white space."""
-    name, cost = (f"{kind} said", source), len(source)
-    spans = _KNOWN.get(name, cost)
-    if spans is None:
-        spans = tuple(span for span in _segments(source, kind) if source[span.start : span.end].strip())
-        _KNOWN.put(name, spans, cost)
-    return spans
+def _whole(index: int, source: str, kind: UnitKind) -> list[Unit]:
+    """The units of a passage of which all is kept; not to be changed."""
+    name, cost = (kind, index, source), len(source)
+    units = _UNITS.get(name, cost)
+    if units is None:
+        spans = (span for span in _segments(source, kind) if source[span.start : span.end].strip())
+        units = [Unit(index, span) for span in spans]
+        _UNITS.put(name, units, cost)
+    return units
 
 
 def by_passage(units: Sequence[Unit]) -> dict[int, list[int]]:
