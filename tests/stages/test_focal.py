@@ -63,6 +63,7 @@ class Says:
 
     def __init__(self, model, ids):
         self.model, self.ids, self.config, self.device = model, iter(ids), model.config, model.device
+        self.forward = model.forward  # its signature tells how the cache is called
 
     def __call__(self, **options):
         out = self.model(**options)
