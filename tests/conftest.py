@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -15,6 +16,7 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 from ctxshaper import Embedder, Passage, Reader
+from ctxshaper.stages import Stage
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -44,6 +46,22 @@ def passages() -> list[Passage]:
         Passage("The bridge was designed by Ada Moreau. She was born in Lyon. It is 3.5 km long.", id="b", score=0.7),
         Passage("Bananas are rich in potassium. They grow in bunches, e.g. of twelve.", id="c"),
     ]
+
+
+@pytest.fixture
+def waiting():
+    """A stage that ends only when the event loop runs beside it, and the coroutine that lets it go."""
+    released = threading.Event()
+
+    class Waiting(Stage):
+        def shape(self, context, run):
+            assert released.wait(30), "the loop did not run while the stage worked"
+            return context
+
+    async def release():
+        released.set()
+
+    return Waiting(), release
 
 
 FAMILIES = {
