@@ -9,6 +9,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
 import torch
+from hypothesis import settings
 
 # Without a GPU the kernels run in Triton's interpreter. Triton asks once, at its own import, and a framework may import
 # it before the kernels' tests are collected.
@@ -17,6 +18,10 @@ if not torch.cuda.is_available():
 
 from ctxshaper import Embedder, Passage, Reader
 from ctxshaper.stages import Stage
+
+# The same cases in every run, or a change that touches nothing could fail; HYPOTHESIS_PROFILE=default searches anew.
+settings.register_profile("same", derandomize=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -58,7 +58,9 @@ def _log(text: str) -> list[int] | None:
         place += len(line)
     if len(starts) < _FEWEST or len(starts) + going_on < 0.8 * lines:
         return None
-    return [*(start for start in starts if start), len(text)]
+    if not text[: starts[0]].strip():
+        del starts[0]
+    return [*starts, len(text)]
 
 
 def _rows(text: str) -> list[int] | None:
@@ -84,7 +86,8 @@ def _rows_by(text: str, delimiter: str) -> list[int] | None:
     fields = 0
     try:
         for row in csv.reader(lines(), delimiter=delimiter, strict=True):
-            if row:
+            # Rows of nothing but white space belong to the row before them.
+            if any(map(str.strip, row)):
                 fields = fields or len(row)
                 if len(row) != fields:
                     return None

@@ -67,11 +67,14 @@ def test_it_copies_and_pickles():
 def test_it_is_linear_in_the_text():
     import time
 
-    def seconds(size):
+    def once(size):
         hostile = "a." * size + " " * size + "«" * size
         start = time.process_time()
         FakeReader().read("a", [Passage(hostile)])
         return time.process_time() - start
+
+    def seconds(size):  # the best of three: the garbage collector may fall into one
+        return min(once(size) for _ in range(3))
 
     assert seconds(100_000) < 30 * seconds(10_000) + 0.1
 

@@ -74,3 +74,13 @@ def test_any_text_is_tiled():
             assert cuts == sorted(set(cuts))
             assert cuts[-1] == len(text)
         pieces(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["0\t\n\t\n\t", "\t\n0\t1\n\t\n2\t3\n4\t5\n", " \n\n2024-05-01 a\n2024-05-01 b\n \n2024-05-01 c\n"],
+)
+def test_a_row_of_white_space_is_no_record(text):
+    parts = [text[span.start : span.end] for span in sentences(text)]
+    assert "".join(parts) == text
+    assert all(part.strip() for part in parts)
