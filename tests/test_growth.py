@@ -10,6 +10,7 @@ import math
 import random
 import time
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import pytest
@@ -141,15 +142,20 @@ def seconds(function: Callable[[str], object], text: str) -> float:
         gc.enable()
 
 
+@cache
+def made(make: Make, size: int) -> str:
+    return make(size)
+
+
 def growth(function: Callable[[str], object], make: Make) -> tuple[float, float]:
     """How many times as long ten times the text takes, and what the larger one took in seconds."""
-    small, large = seconds(function, make(SMALL)), seconds(function, make(LARGE))
+    small, large = seconds(function, made(make, SMALL)), seconds(function, made(make, LARGE))
     if large > QUICK:
         # What was measured beside other work may be too long, never too short.
         if large > MOST * max(small, NOISE):
-            small, large = seconds(function, make(SMALL)), min(large, seconds(function, make(LARGE)))
+            small, large = seconds(function, made(make, SMALL)), min(large, seconds(function, made(make, LARGE)))
         return large / max(small, NOISE), large
-    largest = seconds(function, make(LARGEST))
+    largest = seconds(function, made(make, LARGEST))
     return largest / max(large, NOISE), largest
 
 

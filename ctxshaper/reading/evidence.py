@@ -27,8 +27,9 @@ def read_evidence(
     started, layout = time.perf_counter(), model.layout
     # A query that cannot be asked is refused before anything is read.
     questions = [layout.question(query, hint) for query, _ in requests]
-    prepared = [layout.prepare(passages) for _, passages in requests]
+    # A GPU is at work on the queries while the host looks the passages up.
     rows = model.questions(SET).rows(questions, _without(model))
+    prepared = [layout.prepare(passages) for _, passages in requests]
     with model.shelf_for(SET).take(*_together(prepared)) as taken:
         readings = []
         for (query, _), question, own, some in zip(requests, questions, rows, prepared, strict=True):

@@ -129,9 +129,10 @@ class Layout:
         Raises:
             InvalidInputError: an empty query, or one that does not fit behind the passages.
         """
-        if not query.strip():
-            raise InvalidInputError("the query is empty; pass the user's question")
-        own, _ = self.encoder.data(query)
+        _refuse_empty(query)
+        return self._framed(query, self.encoder.data(query)[0], hint)
+
+    def _framed(self, query: str, own: list[int], hint: str) -> tuple[list[int], list[int]]:
         ids = self._before + own + self._after + self.encoder.data(hint)[0]
         if self.max_context is not None and len(ids) > self.max_context - self.end:
             room = self.max_context - self.end - len(ids) + len(own)
@@ -147,11 +148,12 @@ class Layout:
         Raises:
             InvalidInputError: as `query`.
         """
-        ids, rows = self.query(query, hint)
+        _refuse_empty(query)
+        own, offsets = self.encoder.data(query)
+        ids, rows = self._framed(query, own, hint)
         counts = np.ones(len(rows))
         if self._rows != "all":
-            own = content(query, self.encoder.data(query)[1])
-            counts[: len(own)] = own
+            counts[: len(own)] = content(query, offsets)
         key = hashlib.blake2b(np.array([len(ids), *ids, *rows], dtype="<i4").tobytes(), digest_size=16).digest()
         return Question(tuple(ids), tuple(rows), counts / counts.sum(), key)
 
@@ -245,3 +247,8 @@ class Layout:
                 seen[start:end] += 1
         scores: NDArray[np.float32] = (total / np.maximum(seen, 1)).astype(np.float32)
         return scores
+
+
+def _refuse_empty(query: str) -> None:
+    if not query.strip():
+        raise InvalidInputError("the query is empty; pass the user's question")

@@ -142,7 +142,7 @@ async def test_async_does_not_block_the_loop(waiting):
 def test_five_megabytes_are_refused_clearly_or_passed_on(reader):
     big = ["a " * 2_500_000]
     with pytest.raises(InvalidInputError, match="5,000,000 characters"):
-        Pipeline([EvidenceFilter()], reader=reader).shape(QUERY, big, 100)
+        Pipeline([EvidenceFilter()], reader=reader, tokenizer=len).shape(QUERY, big, 100)
     passed = Pipeline([EvidenceFilter()], reader=reader, tokenizer=len, on_error="skip").shape(QUERY, big)
     assert len(passed.text) >= 4_999_999
 
