@@ -130,9 +130,9 @@ class Layout:
             InvalidInputError: an empty query, or one that does not fit behind the passages.
         """
         _refuse_empty(query)
-        return self._framed(query, self.encoder.data(query)[0], hint)
+        return self._framed(self.encoder.data(query)[0], hint)
 
-    def _framed(self, query: str, own: list[int], hint: str) -> tuple[list[int], list[int]]:
+    def _framed(self, own: list[int], hint: str) -> tuple[list[int], list[int]]:
         ids = self._before + own + self._after + self.encoder.data(hint)[0]
         if self.max_context is not None and len(ids) > self.max_context - self.end:
             room = self.max_context - self.end - len(ids) + len(own)
@@ -150,7 +150,7 @@ class Layout:
         """
         _refuse_empty(query)
         own, offsets = self.encoder.data(query)
-        ids, rows = self._framed(query, own, hint)
+        ids, rows = self._framed(own, hint)
         counts = np.ones(len(rows))
         if self._rows != "all":
             counts[: len(own)] = content(query, offsets)
