@@ -43,21 +43,44 @@ def select(
         ruled_out: by unit that a method drops whatever the budget, the reason; others may still bring it along.
     """
     reasons = dict(ruled_out or {})
-    order = sorted((place for place in range(len(units)) if place not in reasons), key=lambda place: -scores[place])
-    reasons |= _duplicates(context, units, order)
-    order = [place for place in order if place not in reasons]
+    order = sorted((place for place in range(len(units)) if place not in reasons), key=scores.__getitem__, reverse=True)
+    order = _distinct(context, units, order, limit, reasons)
     companions = companions_of(context, units)
     chosen = list(order) if limit is None else _fill(context, units, order, limit, reasons, companions)
     kept_places = companions.closed(chosen)
     held, brought = set(kept_places), set(kept_places) - set(chosen)
     ranks = [passage.rank or 0 for passage in context.passages]
-    for place, (unit, score) in enumerate(zip(units, scores, strict=True)):
-        kept = place in held
-        reason = reasons.get(place, "score too low for the budget")
-        if kept:
-            reason = "brought along by what stands under it" if place in brought else "among the best that fit"
-        log.decisions.append(Decision(ranks[unit.passage], unit.span, kept, reason, score))
+    reasons |= dict.fromkeys(held, "among the best that fit")
+    reasons |= dict.fromkeys(brought, "brought along by what stands under it")
+    log.decisions += [
+        Decision(
+            ranks[unit.passage], unit.span, place in held, reasons.get(place, "score too low for the budget"), score
+        )
+        for place, (unit, score) in enumerate(zip(units, scores, strict=True))
+    ]
     return keep(context, [units[place] for place in kept_places])
+
+
+def _distinct(
+    context: Context, units: Sequence[Unit], order: Sequence[int], limit: int | None, reasons: dict[int, str]
+) -> list[int]:
+    """The units that may be kept, without duplicates: all, or under a limit the best, twice as many as may fit."""
+    reach, room = len(order), 0.0
+    if limit is not None:
+        room = 2 * limit / _rate(context)
+        reach = bisect_right(list(accumulate(len(units[place].span) for place in order)), room) + _LOOKED
+    while True:
+        duplicates = _duplicates(context, units, order[:reach])
+        left = [place for place in order[:reach] if place not in duplicates]
+        if reach >= len(order) or sum(len(units[place].span) for place in left[:-_LOOKED]) >= room:
+            reasons |= duplicates
+            return left
+        reach *= 2  # most were duplicates
+
+
+def _rate(context: Context) -> float:
+    """Tokens of a character, as known from the context as it came."""
+    return max(context.tokens, 1) / max(len(context.text), 1)
 
 
 def _duplicates(context: Context, units: Sequence[Unit], order: Sequence[int]) -> dict[int, str]:
@@ -94,9 +117,8 @@ def _fill(
     def tokens(places: Sequence[int]) -> int:
         return keep(context, [units[place] for place in companions.closed(places)]).tokens
 
-    # What a character takes is known from the context as it came.
-    rate = max(context.tokens, 1) / max(len(context.text), 1)
-    length, used = longest_prefix([len(units[place].span) for place in order], lambda n: tokens(order[:n]), limit, rate)
+    lengths = [len(units[place].span) for place in order]
+    length, used = longest_prefix(lengths, lambda n: tokens(order[:n]), limit, _rate(context))
     if length == len(order):
         return list(order)
     if not length:
