@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from ctxshaper.data.formats import Format
+from ctxshaper.data.spans import Span
+
 _BREAKS = "\n\r"
 # So much of a line is looked at to see whether it is a row.
 _LOOK = 500
@@ -35,3 +38,22 @@ def are_rows(before: str, after: str) -> bool:
     if last.endswith((".", "!", "?")):
         return False  # prose that wraps
     return any(0 < last.count(sign) == first.count(sign) >= (1 if sign == "\t" else 2) for sign in "\t,;|")
+
+
+def mark(kind: Format, source: str, before: Span, after: Span, ellipsis: str) -> str:
+    """What stands for missing text between two ranges that are kept.
+
+    On a line of its own between lines, and nothing but a line break between rows. What is left of JSON and of HTML has
+    to parse, and says nothing outside of its strings and texts; in Python a comment says it.
+    """
+    lines = ends_line(source, before.end) and starts_line(source, after.start)
+    if (kind == "json" and (source[before.end - 1] in "{[,:" or source[after.start] in "}],")) or (
+        kind == "html" and (source[before.end - 1] == ">" or source[after.start] == "<")
+    ):
+        return "\n" if lines or kind == "html" else " "
+    if not lines:
+        return ellipsis
+    rows = kind == "table" or are_rows(source[before.start : before.end], source[after.start : after.end])
+    if rows or not ellipsis.strip():
+        return "\n"
+    return f"\n# {ellipsis.strip()}\n" if kind == "python" else f"\n{ellipsis.strip()}\n"

@@ -9,7 +9,8 @@ from functools import cached_property
 from numbers import Real
 from typing import Any
 
-from ctxshaper.data.lines import are_rows, ends_line, line_start, starts_line
+from ctxshaper.data.formats import Format, format_of
+from ctxshaper.data.lines import line_start, mark
 from ctxshaper.data.pieces import Kept, Piece, Placed, Written, between, checked, names_of, piece_of, spans_of
 from ctxshaper.data.plain import Frozen, json_safe
 from ctxshaper.data.spans import Span, intersect, merge_spans
@@ -95,6 +96,15 @@ class Passage:
         """The heading of the passage, from its metadata; empty if it has none."""
         title = self.metadata.get("title")
         return title.strip() if isinstance(title, str) else ""
+
+    @cached_property
+    def format(self) -> Format:
+        """What kind of text the source is; `text_format` in the metadata outranks what it looks like.
+
+        Raises:
+            InvalidInputError: a `text_format` that there is not.
+        """
+        return format_of(self.source, self.metadata)
 
     @property
     def complete(self) -> bool:
@@ -189,11 +199,7 @@ class Passage:
         return Span(start, end)
 
     def _mark(self, before: Span, after: Span, ellipsis: str) -> str:
-        """What stands for missing text: on a line of its own between lines, nothing but a line break between rows."""
-        if not (ends_line(self.source, before.end) and starts_line(self.source, after.start)):
-            return ellipsis
-        rows = are_rows(self.source[before.start : before.end], self.source[after.start : after.end])
-        return "\n" if rows or not ellipsis.strip() else f"\n{ellipsis.strip()}\n"
+        return mark(self.format, self.source, before, after, ellipsis)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data for JSON; values of the metadata that JSON cannot hold become strings."""

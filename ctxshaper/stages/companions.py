@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 
 from ctxshaper.data import Context
 from ctxshaper.stages.units import Unit, by_passage, text_of
-from ctxshaper.text.records import is_table
+from ctxshaper.text.structures import Structure, structure_of
 
 _HEADING = re.compile(r" {0,3}(#{1,6})(?:[ \t]|$)")
 _UNDERLINED = re.compile(r"[^\n]*\S[^\n]*\n {0,3}(=+|-+)[ \t]*\n*", re.ASCII)
 _DELIMITER_ROW = re.compile(r"[^\n]*\|[^\n]*\n[ \t]*\|?[ \t]*:?-+:?[ \t|:-]*\n*")
 _ITEM = re.compile(r"[ \t]*(?:[-*+•]|\d{1,9}[.)])[ \t]")
+# Formats whose trees say what belongs together; of the others, Markdown among them, the texts themselves do.
+_TREES = {"json", "html", "python", "code", "mail"}
 # Longer ones cost more than they tell: set by hand, about 50 tokens.
 _LONGEST = 200
 
@@ -46,13 +48,26 @@ def companions_of(context: Context, units: Sequence[Unit]) -> Companions:
     """Find them by how Markdown and tables of values are written. Linear; plain prose has none."""
     found = Companions()
     for index, places in by_passage(units).items():
-        if "\n" not in context.passages[index].source:
-            continue  # one line: prose, mostly
+        passage = context.passages[index]
+        if passage.format == "prose" and "\n" not in passage.source:
+            continue
         own = [place for place in places if not units[place].whole and units[place].written is None]
-        if len(own) > 1:
-            table = is_table(context.passages[index].source)
+        if len(own) > 1 and passage.format in _TREES and (structure := structure_of(passage)):
+            _of_structure(structure, units, own, found)
+        elif len(own) > 1:
+            table = passage.format == "table"
             _of_passage([(place, text_of(context, units[place])) for place in own], found, table=table)
     return found
+
+
+def _of_structure(structure: Structure, units: Sequence[Unit], places: Sequence[int], found: Companions) -> None:
+    here = {structure.unit_at(units[place].span.start): place for place in reversed(places)}
+    for place in places:
+        number = structure.unit_at(units[place].span.start)
+        for relation, brought in ((structure.above, found.above), (structure.below, found.below)):
+            other = here.get(relation.get(number, -1))
+            if other is not None and other != place:
+                brought[place] = other
 
 
 def _of_passage(units: Sequence[tuple[int, str]], found: Companions, *, table: bool) -> None:

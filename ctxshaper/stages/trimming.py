@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from ctxshaper.data import Context, Span, gaps, intersect, merge_spans
 from ctxshaper.stages.run import Log
@@ -55,6 +56,12 @@ def select_or_trim(
         log.warnings.append(f"nothing is kept: not even a part of the best unit fits into {limit} tokens")
         return shaped
     kept = merge_spans(part.span for part in parts)
+    if kept == (unit.span,):
+        # It fits by itself, without the headings that it stands under.
+        log.decisions[decided + place] = replace(
+            log.decisions[decided + place], kept=True, reason="fits without what it stands under"
+        )
+        return keep(context, parts)
     size = context.count(text_of(context, unit))
     del log.decisions[decided + place]  # the unit is no longer dropped whole
     for span in kept:

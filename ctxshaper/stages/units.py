@@ -9,6 +9,7 @@ from typing import Literal
 from ctxshaper.data import Context, Kept, Passage, Span, Written, merge_spans
 from ctxshaper.text.remembered import Lately
 from ctxshaper.text.segments import blocks, sentences
+from ctxshaper.text.structures import structure_of, visible
 
 UnitKind = Literal["sentence", "block", "passage"]
 
@@ -34,8 +35,8 @@ class Unit:
 
 # Characters of sources whose segments and units are kept for the next request: more than 8,000 passages of one.
 _CHARACTERS = 2**24
-_KNOWN: Lately[tuple[str, str], tuple[Span, ...]] = Lately(_CHARACTERS)
-_UNITS: Lately[tuple[str, int, str], list[Unit]] = Lately(_CHARACTERS)
+_KNOWN: Lately[tuple[str, str, str], tuple[Span, ...]] = Lately(_CHARACTERS)
+_UNITS: Lately[tuple[str, int, str, str], list[Unit]] = Lately(_CHARACTERS)
 
 
 def units_of(context: Context, kind: UnitKind) -> list[Unit]:
@@ -48,13 +49,13 @@ def units_of(context: Context, kind: UnitKind) -> list[Unit]:
 
 def _units(index: int, passage: Passage, kind: UnitKind) -> list[Unit]:
     if kind != "passage" and len(passage.pieces) == 1 and passage.complete:
-        return _whole(index, passage.source, kind)
+        return _whole(index, passage, kind)
     if not passage.text.strip():
         return []
     if kind == "passage":
         hull = Span(passage.spans[0].start, passage.spans[-1].end) if passage.spans else Span(0, 0)
         return [Unit(index, hull, whole=True)]
-    segments = _segments(passage.source, kind)
+    segments, structure = _segments(passage, kind), structure_of(passage)
     units: list[Unit] = []
     at = 0
     for place, piece in enumerate(passage.pieces):
@@ -70,27 +71,30 @@ def _units(index: int, passage: Passage, kind: UnitKind) -> list[Unit]:
             if segment.start >= piece.span.end:
                 break
             start, end = max(segment.start, piece.span.start), min(segment.end, piece.span.end)
-            if passage.source[start:end].strip():
-                units.append(Unit(index, Span(start, end)))
+            span = Span(start, end)
+            if passage.source[start:end].strip() and (structure is None or structure.holds(span)):
+                units.append(Unit(index, span))
     return units
 
 
-def _segments(source: str, kind: UnitKind) -> tuple[Span, ...]:
+def _segments(passage: Passage, kind: UnitKind) -> tuple[Span, ...]:
     """The segments of a source; a further query is mostly about the same sources."""
-    name, cost = (kind, source), len(source)
+    name, cost = (kind, passage.format, passage.source), len(passage.source)
     spans = _KNOWN.get(name, cost)
     if spans is None:
-        spans = _SEGMENT[kind](source)
+        structure = structure_of(passage)
+        spans = structure.units if structure else _SEGMENT[kind](passage.source)
         _KNOWN.put(name, spans, cost)
     return spans
 
 
-def _whole(index: int, source: str, kind: UnitKind) -> list[Unit]:
+def _whole(index: int, passage: Passage, kind: UnitKind) -> list[Unit]:
     """The units of a passage of which all is kept; not to be changed."""
-    name, cost = (kind, index, source), len(source)
+    source = passage.source
+    name, cost = (kind, index, passage.format, source), len(source)
     units = _UNITS.get(name, cost)
     if units is None:
-        spans = (span for span in _segments(source, kind) if source[span.start : span.end].strip())
+        spans = (span for span in _segments(passage, kind) if source[span.start : span.end].strip())
         units = [Unit(index, span) for span in spans]
         _UNITS.put(name, units, cost)
     return units
@@ -116,9 +120,22 @@ def text_of(context: Context, unit: Unit) -> str:
 
 
 def titled_texts(context: Context, units: Sequence[Unit]) -> list[str]:
-    """What each unit says, with its passage's title in front: how embeddings and BM25 compare it."""
-    titles = [f"{passage.title}: " if passage.title else "" for passage in context.passages]
-    return [titles[unit.passage] + text_of(context, unit).strip() for unit in units]
+    """What each unit says, with its passage's title in front: how embeddings and BM25 compare it.
+
+    Of HTML what a reader sees of it; of structured text the names of what it stands in, too.
+    """
+    heads = [f"{passage.title}: " if passage.title else "" for passage in context.passages]
+    structures = [structure_of(passage) for passage in context.passages]
+    texts = []
+    for unit in units:
+        text, structure = text_of(context, unit).strip(), structures[unit.passage]
+        if structure is not None and unit.written is None and not unit.whole:
+            if context.passages[unit.passage].format == "html":
+                text = visible(text).strip()
+            if label := structure.labels.get(structure.unit_at(unit.span.start)):
+                text = f"{label}: {text}"
+        texts.append(heads[unit.passage] + text)
+    return texts
 
 
 def keep(context: Context, chosen: Sequence[Unit]) -> Context:
@@ -139,7 +156,10 @@ def keep(context: Context, chosen: Sequence[Unit]) -> Context:
         if index in whole or _is_all(passage, spans.get(index, ()), written.get(index, ())):
             kept.append(passage)  # a passage kept whole stays the object it was
         else:
-            kept.append(passage.keep(spans.get(index, ()), written.get(index, ())))
+            structure = structure_of(passage)
+            chosen_spans = spans.get(index, [])
+            wanted = structure.completed(chosen_spans) if structure else chosen_spans
+            kept.append(passage.keep(wanted, written.get(index, ())))
     return context.with_passages(kept)
 
 

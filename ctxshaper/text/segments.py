@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable, Iterator
 import sentencex
 
 from ctxshaper.data import Span
+from ctxshaper.data.records import record_cuts
 from ctxshaper.errors import InvalidInputError
 from ctxshaper.text.languages import guess
 from ctxshaper.text.markdown import Kind, find_blocks
 from ctxshaper.text.masks import clean_of, mask_block, masked_of, without_marker
-from ctxshaper.text.records import record_cuts
 
 # A segment beyond this many characters could not meet a budget; it is cut at a clause or between words.
 _LONGEST = 4_000
@@ -53,7 +53,7 @@ def blocks(text: str) -> tuple[Span, ...]:
     A heading, a fenced or indented piece of code, a table's header with its delimiter row, every further
     table row, a short piece of HTML and front matter are one block each. A list item's marker stays with its
     text; items of nested lists are blocks of their own. Text without Markdown is cut at blank lines. In a log
-    and in rows of values (:mod:`ctxshaper.text.records`) each record is a block, and a sentence.
+    and in rows of values (:mod:`ctxshaper.data.records`) each record is a block, and a sentence.
 
     Args:
         text: Any string, also with lone surrogates and control characters.

@@ -1,5 +1,6 @@
 """A unit that is too long is cut to fit, around what tells most: a context is not emptied, nor filled with junk."""
 
+import json
 import random
 from dataclasses import dataclass
 
@@ -68,7 +69,8 @@ def test_with_a_reader_the_part_that_the_question_looks_at_is_kept():
 def test_a_text_that_is_one_unit_is_not_emptied(text):
     shaped = Pipeline([Shared()], tokenizer=lambda text: -(-len(text) // 4)).shape(QUESTION, [text], 60)
     assert 0 < shaped.tokens <= 60
-    assert shaped.text in text or "…" in shaped.text
+    # What is left of JSON has no sign for what is missing: it parses.
+    assert shaped.text in text or "…" in shaped.text or json.loads(shaped.text)
     (passage,) = shaped.passages
     assert all(passage.source[span.start : span.end].strip() for span in passage.spans)
 

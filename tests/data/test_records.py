@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from ctxshaper.text.records import record_cuts
+from ctxshaper.data.records import record_cuts
 from ctxshaper.text.segments import blocks, sentences
 
 LOG = """2026-03-01 12:00:01 INFO server started on port 8080

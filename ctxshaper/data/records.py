@@ -39,6 +39,11 @@ def record_cuts(text: str) -> list[int] | None:
     return _log(text) or _rows(text)
 
 
+def is_log(text: str) -> bool:
+    """Whether a text is a log (see `record_cuts`)."""
+    return text.count("\n") >= _FEWEST - 1 and _log(text) is not None
+
+
 def is_table(text: str) -> bool:
     """Whether a text is a table of values (see `record_cuts`), whose first row says what the others mean."""
     return text.count("\n") >= _FEWEST - 1 and _log(text) is None and _rows(text) is not None
