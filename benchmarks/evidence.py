@@ -62,7 +62,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, default=DATA, help="the folder of the labelled questions")
     parser.add_argument("--sets", nargs="+", choices=tuple(FILES), default=tuple(FILES))
     parser.add_argument("--limit", type=int, help="only the first so many questions of each set")
-    parser.add_argument("--keys", choices=("int8", "bf16"), default="int8", help="how the reader keeps its keys")
+    parser.add_argument("--keys", choices=("int8", "bfloat16"), default="int8", help="how the reader keeps its keys")
     parser.add_argument("--only", nargs="+", default=("",), help="methods whose name contains one of these")
 
 

@@ -1,4 +1,4 @@
-"""The benchmarks by name: each is a file here with `run(arguments)`, and `options(parser)` where it takes any."""
+"""The benchmarks by name: each is a module here with `run(arguments)`, and `options(parser)` where it takes any."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ NAMES = (
     "reading",
     "s2a",
     "stages",
+    "structured",
     "warm",
 )
 
@@ -36,7 +37,8 @@ class Benchmark(Protocol):
 
 def described() -> dict[str, str]:
     """What each benchmark measures: the first line of its file, which is not imported for that."""
-    files = {name: Path(__file__).with_name(f"{name}.py") for name in NAMES}
+    here = Path(__file__).parent
+    files = {name: next(p for p in (here / f"{name}.py", here / name / "__init__.py") if p.is_file()) for name in NAMES}
     texts = {name: ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) for name, file in files.items()}
     return {name: (text or "").partition("\n")[0] for name, text in texts.items()}
 

@@ -51,9 +51,14 @@ def mark(kind: Format, source: str, before: Span, after: Span, ellipsis: str) ->
         kind == "html" and (source[before.end - 1] == ">" or source[after.start] == "<")
     ):
         return "\n" if lines or kind == "html" else " "
+    sign = ellipsis.strip()
     if not lines:
-        return ellipsis
+        # A heading, a list's item or a row begins a line, and ends with it.
+        starts, ends = starts_line(source, after.start), ends_line(source, before.end)
+        return (
+            f" {sign}\n" if starts and sign else f"\n{sign} " if ends and sign else "\n" if starts or ends else ellipsis
+        )
     rows = kind == "table" or are_rows(source[before.start : before.end], source[after.start : after.end])
-    if rows or not ellipsis.strip():
+    if rows or not sign:
         return "\n"
-    return f"\n# {ellipsis.strip()}\n" if kind == "python" else f"\n{ellipsis.strip()}\n"
+    return f"\n# {sign}\n" if kind == "python" else f"\n{sign}\n"

@@ -189,13 +189,14 @@ class Passage:
     def _shown(self, span: Span, previous: Piece | None, following: Piece | None) -> Span:
         """What shows of a kept range: all but the white space beside something else than its own neighbour."""
         start, end = span.start, span.end
+        # The last cell of a row may be an empty one behind a tab.
+        space = "\r\n" if self.format == "table" else None
         if previous is not None and not (isinstance(previous, Kept) and previous.span.end == start):
             while start < end and self.source[start].isspace():
                 start += 1
             start = max(line_start(self.source, start), span.start)  # what a line is indented by belongs to it
         if following is not None and not (isinstance(following, Kept) and following.span.start == end):
-            while start < end and self.source[end - 1].isspace():
-                end -= 1
+            end = start + len(self.source[start:end].rstrip(space))
         return Span(start, end)
 
     def _mark(self, before: Span, after: Span, ellipsis: str) -> str:

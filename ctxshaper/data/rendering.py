@@ -64,4 +64,4 @@ class Rendering:
                 title = passage.title
                 head = {"none": "", "title": title, "number": f"[{index + 1}] {title}".rstrip()}[self.label]
                 rest = body.lstrip("\n")
-                yield Part(index, head + "\n" if head else "", len(body) - len(rest), rest.rstrip())
+                yield Part(index, head + "\n" if head else "", len(body) - len(rest), rest.rstrip("\r\n "))

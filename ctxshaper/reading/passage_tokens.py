@@ -16,6 +16,7 @@ from ctxshaper.errors import InvalidInputError
 from ctxshaper.reading.locks import ForkSafeLock
 from ctxshaper.reading.store import KeyStore
 from ctxshaper.reading.token_store import Encoded, TokenStore
+from ctxshaper.text.structures import runs
 from ctxshaper.text.tokenization import Encoder
 
 # Tokens that two windows of a long passage share, so that a sentence at a border is whole in one of them. Set by hand:
@@ -131,6 +132,19 @@ class PassageTokens:
             self._tokens.put_many([passages[at] for at in new], [encoded[at] for at in new])
         return encoded
 
+    def _seen(self, passage: Passage) -> tuple[list[int], NDArray[np.int64]]:
+        """Tokens of what a reader sees of a passage, with the ranges of the source that they stand for."""
+        if passage.format != "html":
+            return self._encoder.data(passage.source)
+        pieces = list(runs(passage.source))
+        ids, offsets = self._encoder.data("".join(text for text, _, _ in pieces))
+        if not ids:
+            return ids, offsets
+        starts, ends = _places(pieces)
+        # A token without characters of its own stands where it stands.
+        last = np.maximum(offsets[:, 1] - 1, offsets[:, 0]).clip(max=len(starts) - 1)
+        return ids, np.stack((starts[offsets[:, 0].clip(max=len(starts) - 1)], ends[last]), 1)
+
     def encode(self, passage: Passage) -> Encoded:
         """A passage's tokens, whole.
 
@@ -149,8 +163,18 @@ class PassageTokens:
         if passage.title:
             # Long before the tokens end the characters may: nothing of a long title is tokenised in vain.
             heading = self._encoder.data(passage.title[: 32 * self._most] + "\n")[0][: self._most]
-        ids, offsets = self._encoder.data(passage.source)
+        ids, offsets = self._seen(passage)
         return Encoded(np.array(heading, dtype=np.int32), np.array(ids, dtype=np.int32), offsets)
+
+
+def _places(pieces: Sequence[tuple[str, int, int]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """For each character of pieces, one after the other, where what it stands for starts and ends in the source."""
+    lengths = np.array([len(text) for text, _, _ in pieces])
+    starts, ends = (np.array([piece[side] for piece in pieces], dtype=np.int64) for side in (1, 2))
+    within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    alike = np.repeat(ends - starts == lengths, lengths)
+    first, last = np.repeat(starts, lengths), np.repeat(ends, lengths)
+    return np.where(alike, first + within, first), np.where(alike, first + within + 1, last)
 
 
 def content_key(fingerprint: bytes, ids: Ids) -> bytes:

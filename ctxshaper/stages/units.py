@@ -33,6 +33,8 @@ class Unit:
     whole: bool = False
 
 
+# So much is said of the heading, record or table that a unit belongs to.
+_NAME = 120
 # Characters of sources whose segments and units are kept for the next request: more than 8,000 passages of one.
 _CHARACTERS = 2**24
 _KNOWN: Lately[tuple[str, str, str], tuple[Span, ...]] = Lately(_CHARACTERS)
@@ -132,7 +134,11 @@ def titled_texts(context: Context, units: Sequence[Unit]) -> list[str]:
         if structure is not None and unit.written is None and not unit.whole:
             if context.passages[unit.passage].format == "html":
                 text = visible(text).strip()
-            if label := structure.labels.get(structure.unit_at(unit.span.start)):
+            number = structure.unit_at(unit.span.start)
+            if (over := structure.above.get(number)) is not None:
+                name = context.passages[unit.passage].source[structure.units[over].start : structure.units[over].end]
+                text = f"{name.strip()[:_NAME]}: {text}"
+            if label := structure.labels.get(number):
                 text = f"{label}: {text}"
         texts.append(heads[unit.passage] + text)
     return texts

@@ -9,12 +9,12 @@ from ctxshaper.data.formats import Format, is_json
 from ctxshaper.text.remembered import Lately
 from ctxshaper.text.structures.code_tree import block_structure, python_structure
 from ctxshaper.text.structures.fences import fenced_structure
-from ctxshaper.text.structures.html_tree import html_structure, visible
+from ctxshaper.text.structures.html_tree import html_structure, runs, visible
 from ctxshaper.text.structures.json_tree import json_structure
 from ctxshaper.text.structures.mail_tree import mail_structure
 from ctxshaper.text.structures.tree import Container, Leaf, Structure
 
-__all__ = ["Container", "Leaf", "Structure", "structure_of", "visible"]
+__all__ = ["Container", "Leaf", "Structure", "runs", "structure_of", "visible"]
 
 _BUILDERS: dict[Format, Callable[[str], Structure | None]] = {
     "json": lambda source: json_structure(source) if is_json(source) else None,

@@ -59,7 +59,7 @@ def python_structure(source: str) -> Structure:
         node, parent, path, start = todo.pop()
         inner = node.child_by_field_name("definition") if node.type == "decorated_definition" else node
         body = inner.child_by_field_name("body") if inner is not None and inner.type in (_CLASS, _FUNCTION) else None
-        first, last = places(start), _line_end(source, places(node.end_byte))
+        first, last = _line_start(source, places(start)), _line_end(source, places(node.end_byte))
         if (
             inner is not None
             and body is not None
@@ -74,12 +74,9 @@ def python_structure(source: str) -> Structure:
             containers.append(Container(opening, Span(last, last), parent))
             put(list(body.children), len(containers) - 1, below, -1)
             continue
-        begin = _line_start(source, first)
-        if leaves and begin < leaves[-1].span.end:
-            begin = first  # two statements in one line
-        if last > begin:
+        if last > first:
             labels[len(leaves)] = path
-            leaves.append(Leaf(Span(begin, last), parent))
+            leaves.append(Leaf(Span(first, last), parent))
     return Structure(
         source, tuple(leaf.span for leaf in leaves), leaves, containers, labels={n: p for n, p in labels.items() if p}
     )
@@ -126,7 +123,7 @@ def block_structure(source: str) -> Structure:
     spans: list[Span] = []
     place = start = 0
     for line in source.splitlines(keepends=True):
-        begins = line.strip() and line[0] not in " \t)]}*/#@" and not line.startswith(("{", "end"))
+        begins = line.strip() and line[0] not in " \t)]}*" and not line.startswith(("{", "end"))
         if begins and place > start and source[start:place].strip() and not _leads_on(source[start:place]):
             spans.append(Span(start, place))
             start = place

@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from html import unescape
 
 from ctxshaper.data import Span
 from ctxshaper.text.segments import sentences
@@ -19,6 +20,7 @@ from ctxshaper.text.structures.tree import Container, Leaf, Structure
 _NAME = re.compile(r"/?([A-Za-z][A-Za-z0-9:-]*)")
 _QUOTES_OR_END = re.compile("[\"'>]")
 _RAW = {"script", "style", "template", "svg", "noscript", "iframe", "textarea", "math", "canvas", "object"}
+_ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,30});")
 _VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
 _HEADINGS = {"h1": 1, "h2": 2, "h3": 3, "h4": 4, "h5": 5, "h6": 6}
 # Elements that come along with what is kept inside; the tags of other blocks (div, section, body) say nothing.
@@ -145,18 +147,36 @@ def html_structure(source: str) -> Structure:
     return _structure(built)
 
 
-def visible(text: str) -> str:
-    """A piece of HTML without its tags, comments and scripts."""
-    return " ".join(part for part in _texts(text))
+def visible(source: str) -> str:
+    """What a reader sees of a piece of HTML: no tags, comments or scripts, and characters for their names."""
+    return "".join(text for text, _, _ in runs(source))
 
 
-def _texts(text: str) -> Iterator[str]:
+def runs(source: str) -> Iterator[tuple[str, int, int]]:
+    """What a reader sees, in pieces: each with the range of the source that it stands for.
+
+    A piece is as long as its range, character for character, or it stands for the range as a whole: `&` for `&amp;`, a
+    line break for the tag of a block.
+    """
     place = 0
-    for tag in tags(text):
-        if tag.start > place:
-            yield text[place : tag.start]
+    for tag in tags(source):
+        yield from _texts(source, place, tag.start)
+        if tag.name in _KEPT or tag.name in _PLAIN or tag.name in ("br", "td", "th"):
+            yield "\n", tag.start, tag.end
         place = tag.end
-    yield text[place:]
+    yield from _texts(source, place, len(source))
+
+
+def _texts(source: str, start: int, end: int) -> Iterator[tuple[str, int, int]]:
+    place = start
+    for match in _ENTITY.finditer(source, start, end):
+        if match.start() > place:
+            yield source[place : match.start()], place, match.start()
+        # One character in place of the name, so that a space which does not break lines is a space.
+        yield unescape(match[0]).replace("\xa0", " "), match.start(), match.end()
+        place = match.end()
+    if place < end:
+        yield source[place:end], place, end
 
 
 def tags(source: str) -> Iterator[_Tag]:
@@ -225,7 +245,7 @@ def _tag_end(source: str, place: int, find: Callable[[str, int], int]) -> int:
 def _structure(built: _Builder) -> Structure:
     source, containers, names = built.source, built.containers, built.names
     leaves = sorted(built.leaves, key=lambda leaf: leaf.span.start)
-    rows = _enclosing(containers, names, {"tr"})
+    rows = _enclosing(containers, names, "tr", 2 * _LONG)
     units: list[Span] = []
     heading_of: list[int] = []
     of_unit: list[int] = []
@@ -252,12 +272,13 @@ def _structure(built: _Builder) -> Structure:
     return Structure(source, tuple(units), leaves, containers, above, below)
 
 
-def _enclosing(containers: list[Container], names: list[str], wanted: set[str]) -> list[int]:
-    """By container, the outermost of these names around it or itself; -1 for none."""
+def _enclosing(containers: list[Container], names: list[str], wanted: str, most: int | None = None) -> list[int]:
+    """By container, the outermost of this name around it or itself, if it has no more characters; -1 for none."""
     found: list[int] = []
     for place, container in enumerate(containers):
         outer = found[container.parent] if container.parent >= 0 else -1
-        found.append(outer if outer >= 0 else place if names[place] in wanted else -1)
+        fits = names[place] == wanted and (most is None or container.close.end - container.open.start <= most)
+        found.append(outer if outer >= 0 else place if fits else -1)
     return found
 
 
@@ -268,7 +289,7 @@ def _above(
     above: dict[int, int] = {}
     below: dict[int, int] = {}
     headings: list[tuple[int, int]] = []
-    tables = _enclosing(built.containers, built.names, {"table"})
+    tables = _enclosing(built.containers, built.names, "table")
     header: dict[int, int] = {}  # by table, its header row or -1
     for number, (unit, inside, level) in enumerate(zip(units, of_unit, levels, strict=True)):
         table = tables[inside] if inside >= 0 else -1
