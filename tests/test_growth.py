@@ -6,6 +6,7 @@ that is quick). `exponents` gives the table: the power of the length by which th
 
 import contextlib
 import gc
+import json
 import math
 import random
 import time
@@ -17,6 +18,7 @@ import pytest
 
 from ctxshaper.connectors.matching import find_loosely, longest_run
 from ctxshaper.data import Budget, Span
+from ctxshaper.data.formats import format_of
 from ctxshaper.errors import CtxshaperError
 from ctxshaper.generators.redaction import Redactor
 from ctxshaper.pipelines.recipes import Recipe
@@ -26,6 +28,12 @@ from ctxshaper.stages.s2a.answers import Answer, join, parse, written
 from ctxshaper.stages.s2a.support import Source, numbers
 from ctxshaper.text.languages import guess
 from ctxshaper.text.segments import blocks, sentences
+from ctxshaper.text.structures import Structure, visible
+from ctxshaper.text.structures.code_tree import block_structure, python_structure
+from ctxshaper.text.structures.fences import fenced_structure
+from ctxshaper.text.structures.html_tree import html_structure
+from ctxshaper.text.structures.json_tree import json_structure
+from ctxshaper.text.structures.mail_tree import mail_structure
 from ctxshaper.text.terms import terms
 from ctxshaper.text.tokenization import encodable
 
@@ -84,6 +92,18 @@ TEXTS: dict[str, Make] = (
         "a,b,c": repeated("a,b,c\n"),
         'a,b,"': repeated("\n", 'a,b,"', ""),
         "log lines": repeated("2026-03-01 12:00:05 INFO a\n  at b\n"),
+        "<div><p>": repeated("<div><p>"),
+        "</p>": repeated("</p>"),
+        "<a '": repeated("<a '"),
+        '<a "x': repeated('"><a '),
+        "<!--": repeated("<!--"),
+        "<table><tr>": repeated("<table><tr><td>a"),
+        "<b><i></b>": repeated("<b><i></b>"),
+        "&amp;": repeated("&amp;"),
+        "def f(x):": repeated("def f(x):\n    return x\n"),
+        "if a:": repeated("if a:\n"),
+        "> a": repeated("> a\n"),
+        "a: b headers": repeated("a: b\n"),
         "mixed": mixed,
     }
     | {sign * 3: repeated(sign) for sign in "!(]“\"'`<|\\.-= \n字a1"}
@@ -125,10 +145,23 @@ FUNCTIONS: dict[str, Callable[[str], object]] = {
     "citations: find_loosely": lambda text: find_loosely([text], text[len(text) // 2 :] + "z"),
     "citations: longest_run": lambda text: longest_run([text], text[len(text) // 2 :] + "z"),
     "redaction": Redactor(["sk-a!a(a.a-a"]),
+    "format_of": format_of,
+    "structures: JSON": lambda text: chosen(json_structure(json.dumps({"a": [text, {"b": text.split("a")}]}))),
+    "structures: HTML": lambda text: chosen(html_structure(text)),
+    "structures: what is seen of HTML": visible,
+    "structures: Python": lambda text: chosen(python_structure(text)),
+    "structures: code": lambda text: chosen(block_structure(text)),
+    "structures: e-mail": lambda text: chosen(mail_structure(f"From: a\nSubject: b\n\n{text}")),
+    "structures: fences": lambda text: fenced_structure(f"```\n{text}\n```\n"),
     "Budget.parse": refusing(Budget.parse),
     "Recipe.parse": refusing(Recipe.parse),
     "Recipe.parse, a value": refusing(lambda text: Recipe.parse(f"stages:\n  - GemFilter: {{unit: {text}}}")),
 }
+
+
+def chosen(structure: Structure) -> object:
+    """Every other unit, completed."""
+    return structure.completed(structure.units[::2])
 
 
 def seconds(function: Callable[[str], object], text: str) -> float:

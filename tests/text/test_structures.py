@@ -156,9 +156,11 @@ def test_units():
 def test_a_unit_brings_what_it_stands_in():
     assert json.loads(shaped(JSON, "port", 25).text) == {"service": {"name": "alpha", "port": 8080}}
     assert shaped(PYTHON, "value33", 25).text.endswith("def build(a, b):\n# …\n    value33 = a + 33")
-    assert shaped(FENCED, "f7", 30).text.endswith("```python\n…\ndef f7():\n    return 7\n…\n```")
+    fenced = shaped(FENCED, "f7", 30).text
+    assert "\n```python\n" in fenced
+    assert fenced.endswith("…\ndef f7():\n    return 7\n…\n```")
     assert "On Sunday Ben wrote:\n> I forgot." in shaped(MAIL, "forgot", 25).text.replace("…\n", "")
-    row = shaped(HTML, "Ponte", 60).text
+    row = shaped(HTML, "Ponte", 90).text
     assert "<th>Name<th>Year" in row
     assert "<td>Ponte</td>" in row
     assert "1883" not in row

@@ -1,106 +1,127 @@
 """Source code: cut at definitions and statements, each under the line of its class or function.
 
-Python through tree-sitter's grammar, which is linear and reads on behind errors; other languages by their indentation:
-a line at the margin begins a block, and what is indented or closes it belongs to it.
+Python by its own tokenizer (of the grammars that parse in spite of errors, tree-sitter's of Python takes more than
+linear time on hostile text); other languages by their indentation: a line at the margin begins a block, and what is
+indented or closes it belongs to it.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Callable
-from functools import cache
-from typing import TYPE_CHECKING
+import io
+import tokenize
+from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate
 
 from ctxshaper.data import Span
 from ctxshaper.text.structures.tree import Container, Leaf, Structure, at_empty_lines
 
-if TYPE_CHECKING:
-    from tree_sitter import Node, Parser
-
 # Definitions up to so many characters are kept or dropped whole; set by hand: some twenty lines.
 _WHOLE = 800
-_CLASS, _FUNCTION = "class_definition", "function_definition"
+_CLAUSES = {"else", "elif", "except", "finally"}
+_SPACE = {tokenize.NL, tokenize.COMMENT, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 
 
-@cache
-def _parser() -> Parser:
-    import tree_sitter_python
-    from tree_sitter import Language, Parser
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A logical line: all that Python reads as one."""
 
-    return Parser(Language(tree_sitter_python.language()))
+    start: int
+    end: int
+    lead: int  # where the comments above it begin
+    indent: int
+    words: tuple[str, str, str]  # its first tokens
 
 
 def python_structure(source: str) -> Structure:
-    """The tree of a Python source: its statements, those of long functions and of classes under their header."""
-    data = source.encode("utf-8", "replace")
-    places = _places(source, data)
+    """The tree of a Python source: its statements, those of long functions and of classes under their header.
+
+    What Python's tokenizer refuses is cut like code of another language.
+    """
+    try:
+        lines = _logical_lines(source)
+    except (tokenize.TokenError, SyntaxError):
+        return block_structure(source)
+    follows = _next_at_or_above(lines)
+
+    def end_of(first: int) -> int:
+        """Behind the last line of the statement that begins here, with its decorators and further clauses."""
+        after = follows[first]
+        while lines[first].words[0] == "@" and after < len(lines):
+            first, after = after, follows[after]
+        while after < len(lines) and lines[after].words[0] in _CLAUSES and lines[after].indent == lines[first].indent:
+            after = follows[after]
+        return after
+
     leaves: list[Leaf] = []
     containers: list[Container] = []
     labels: dict[int, str] = {}
-    # Nodes still to be looked at, the first last: their parent container and what is written in front of them.
-    todo: list[tuple[Node, int, str, int]] = []
-
-    def put(nodes: list[Node], parent: int, path: str, start: int) -> None:
-        found: list[tuple[Node, int, str, int]] = []
-        for node in nodes:
-            if node.type == "comment":  # belongs to what follows, or to the line that it stands behind
-                if found and node.start_point[0] == found[-1][0].end_point[0]:
-                    continue
-                start = min(start, node.start_byte) if start >= 0 else node.start_byte
-                continue
-            found.append((node, parent, path, start if start >= 0 else node.start_byte))
-            start = -1
-        if start >= 0:
-            found.append((nodes[-1], parent, path, start))
-        todo.extend(reversed(found))
-
-    put(list(_parser().parse(data).root_node.children), -1, "", -1)
+    # Ranges of lines that hold statements of one level, the first last, with their container and its name.
+    todo = [(0, len(lines), -1, "")]
     while todo:
-        node, parent, path, start = todo.pop()
-        inner = node.child_by_field_name("definition") if node.type == "decorated_definition" else node
-        body = inner.child_by_field_name("body") if inner is not None and inner.type in (_CLASS, _FUNCTION) else None
-        first, last = _line_start(source, places(start)), _line_end(source, places(node.end_byte))
-        if (
-            inner is not None
-            and body is not None
-            and body.named_child_count > 1
-            and (last - first > _WHOLE or inner.type == _CLASS)
-        ):
-            name = inner.child_by_field_name("name")
-            title = source[places(name.start_byte) : places(name.end_byte)] if name else ""
-            below = f"{path} > {title}" if path else title
-            # The header ends where its first statement's line begins.
-            opening = Span(first, _line_start(source, places(body.start_byte)))
-            containers.append(Container(opening, Span(last, last), parent))
-            put(list(body.children), len(containers) - 1, below, -1)
+        first, last, parent, path = todo.pop()
+        if first == last:
             continue
-        if last > first:
+        after = end_of(first)
+        todo.append((after, last, parent, path))
+        start, end = _line_start(source, lines[first].lead), _line_end(source, lines[after - 1].end)
+        header = first
+        while header + 1 < after and lines[header].words[0] == "@":
+            header += 1
+        body = header + 1
+        kind, name = _definition(lines[header])
+        if name and body < after and end_of(body) < after and (kind == "class" or end - start > _WHOLE):
+            containers.append(Container(Span(start, _line_start(source, lines[body].lead)), Span(end, end), parent))
+            todo.append((body, after, len(containers) - 1, f"{path} > {name}" if path else name))
+        else:
             labels[len(leaves)] = path
-            leaves.append(Leaf(Span(first, last), parent))
-    return Structure(
-        source, tuple(leaf.span for leaf in leaves), leaves, containers, labels={n: p for n, p in labels.items() if p}
-    )
+            leaves.append(Leaf(Span(start, end), parent))
+    named = {number: path for number, path in labels.items() if path}
+    return Structure(source, tuple(leaf.span for leaf in leaves), leaves, containers, labels=named)
 
 
-def _places(source: str, data: bytes) -> Callable[[int], int]:
-    """From a byte's place to a character's."""
-    if len(data) == len(source):
-        return lambda place: place
-    # Where characters of several bytes begin, and how many bytes stand behind them too many by then.
-    starts, extra, place, surplus = [], [], 0, 0
-    for character in source:
-        size = len(character.encode("utf-8", "replace"))
-        place += size
-        if size > 1:
-            surplus += size - 1
-            starts.append(place)
-            extra.append(surplus)
+def _logical_lines(source: str) -> list[_Line]:
+    physical = list(io.StringIO(source, newline=""))  # which ends lines where Python does
+    rows = [0, *accumulate(map(len, physical))]
+    lines: list[_Line] = []
+    words: list[str] = []
+    lead = start = indent = -1
+    for token in tokenize.generate_tokens(partial(next, iter(physical), "")):
+        place = rows[token.start[0] - 1] + token.start[1]
+        if (
+            token.type == tokenize.COMMENT
+            and not words
+            and lead < 0
+            and not source[rows[token.start[0] - 1] : place].strip()
+        ):
+            lead = place
+        if token.type == tokenize.NEWLINE:
+            if words:
+                lines.append(_Line(start, place, lead if lead >= 0 else start, indent, (*words, "", "", "")[:3]))  # type: ignore[arg-type]
+            words, lead = [], -1
+        elif token.type not in _SPACE:
+            if not words:
+                start, indent = place, token.start[1]
+            if len(words) < 3:
+                words.append(token.string)
+    return lines
 
-    def found(byte: int) -> int:
-        number = bisect_right(starts, byte)
-        return byte - (extra[number - 1] if number else 0)
 
-    return found
+def _next_at_or_above(lines: list[_Line]) -> list[int]:
+    """By line, the next one that is not indented further."""
+    follows = [len(lines)] * len(lines)
+    waiting: list[int] = []
+    for number, line in enumerate(lines):
+        while waiting and lines[waiting[-1]].indent >= line.indent:
+            follows[waiting.pop()] = number
+        waiting.append(number)
+    return follows
+
+
+def _definition(line: _Line) -> tuple[str, str]:
+    """What a line defines, "def" or "class", and its name; empty where it defines nothing."""
+    words = line.words[1:] if line.words[0] == "async" else line.words
+    return (words[0], words[1]) if words[0] in ("def", "class") else ("", "")
 
 
 def _line_end(source: str, place: int) -> int:

@@ -110,7 +110,7 @@ def html_structure(source: str) -> Structure:
                 built.containers[top.container] = Container(container.open, own, container.parent)
             elif top.name in _PLAIN:
                 built.flush(top.container, tag.end)
-            elif own:
+            elif own or top.name in ("td", "th"):
                 built.pairs.append((top.tag, own))
 
     for tag in tags(source):
