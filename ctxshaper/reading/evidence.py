@@ -87,7 +87,8 @@ def _reading(
     whole: Partial | None = None,
 ) -> Reading:
     found = evidence_scores(rows, model.heads(SET).slots, taken, prepared.lengths, whole)
-    return Reading(query, readings_of(model, prepared, found), notes_of(taken, started, model, SET))
+    notes = notes_of(taken, started, model, SET)
+    return Reading(query, readings_of(model, prepared, found), notes, found.on_prefix)
 
 
 def readings_of(model: ReaderModel, prepared: Prepared, found: Scores) -> PassageReadings:

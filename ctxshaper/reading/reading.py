@@ -112,11 +112,14 @@ class Reading:
         query: the query.
         passages: one entry per passage, in the order given.
         notes: what it took, for the trace: passages read and remembered, milliseconds; plain JSON data.
+        on_prefix: the share of the query's attention that stayed on the prompt's prefix, in [0, 1]: much where no
+            passage draws it; None where it is not known.
     """
 
     query: str
     passages: Sequence[PassageReading]
     notes: Mapping[str, Any]
+    on_prefix: float | None = None
 
     def passage_scores(self, reduce: Reduce = "mean") -> NDArray[np.float64]:
         """[number of passages] one score per passage."""

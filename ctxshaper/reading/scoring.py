@@ -26,10 +26,13 @@ class Scores(Mapping[bytes, NDArray[np.float32]]):
     Args:
         numbers: [T] of all tokens.
         places: by content key, where a passage's are.
+        on_prefix: the share of the attention that stayed on the prompt's prefix, if that is known.
     """
 
-    def __init__(self, numbers: NDArray[np.float32], places: Mapping[bytes, slice]) -> None:
-        self._numbers, self._places = numbers, places
+    def __init__(
+        self, numbers: NDArray[np.float32], places: Mapping[bytes, slice], on_prefix: float | None = None
+    ) -> None:
+        self._numbers, self._places, self.on_prefix = numbers, places, on_prefix
 
     def __getitem__(self, key: bytes) -> NDArray[np.float32]:
         return self._numbers[self._places[key]]
@@ -65,10 +68,17 @@ def evidence_scores(
         return _NOTHING
     own = placed(rows, slots, taken.slots)
     if whole is None:
-        mass, _ = own.scores(held.arena, ranges)
+        mass, lse = own.scores(held.arena, ranges)
     else:
-        mass = own.mass(held.arena, ranges, torch.from_numpy(whole.lse).to(own.rows.device))
-    return Scores(checked(mass), places)
+        lse = torch.from_numpy(whole.lse).to(own.rows.device)
+        mass = own.mass(held.arena, ranges, lse)
+    numbers = checked(mass)
+    return Scores(numbers, places, _on_prefix(own, lse))
+
+
+def _on_prefix(rows: QueryRows, lse: Tensor) -> float:
+    weights = rows.weights.clamp(min=0).double()  # below 0 count the rows of a question without content
+    return float((weights * torch.exp(rows.prefix.double() - lse)).sum() / weights.sum())
 
 
 def gem_token_scores(rows: QueryRows, slots: Sequence[Slot], taken: Taken) -> Scores:
