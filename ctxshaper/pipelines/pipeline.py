@@ -248,12 +248,17 @@ class Pipeline:
             raise
 
     def _steps(self, run: Run, query: str, passages: Passages, budget: BudgetLike, history: Sequence[Message]) -> Steps:
-        context = self._start(query, passages, budget, history)
+        start = context = self._start(query, passages, budget, history)
         for stage in self.stages:
             context = yield from self._tried(stage, context, run)
         # The last word on the budget is worth a line of the trace only where it had to speak.
         fitted = yield from FitBudget().traced(context, run)
-        return context if fitted.passages == context.passages else fitted
+        if fitted.passages != context.passages:
+            context = fitted
+        if start.text and not context.text and not context.warnings:
+            # Stages say so themselves where they know why.
+            context = replace(context, warnings=(f"nothing is kept: no stage left anything under {start.budget}",))
+        return context
 
     def _start(self, query: str, passages: Passages, budget: BudgetLike, history: Sequence[Message]) -> Context:
         if not isinstance(query, str) or not query.strip():
