@@ -12,11 +12,12 @@ from ctxshaper.text.structures.tree import Container, Leaf, Structure
 _TOKEN = re.compile(r'[{}\[\],:]|"[^"\\]*(?:\\.[^"\\]*)*"|[^\s{}\[\],:"]+', re.DOTALL)
 # Objects and arrays up to so many characters are kept or dropped whole; set by hand: about a sentence or two.
 _WHOLE = 300
-# The member that says which record this is, if it is short.
-_NAMED, _LONGEST_NAME = (
-    re.compile(r'"(?:id|name|title|key|label|symbol|code|slug|\w{0,20}[_-]?(?:id|name))"', re.I),
-    120,
+# The members that say which record this is, the telling ones first, if they are short.
+_NAMED = (
+    re.compile(r'"(?:\w{0,20}[_-]?name|title|label|subject)"', re.IGNORECASE),
+    re.compile(r'"(?:\w{0,20}[_-]?id|key|symbol|code|slug|sku|number)"', re.IGNORECASE),
 )
+_LONGEST_NAME = 120
 _PATH = 100
 
 
@@ -141,9 +142,10 @@ def _paths(containers: list[Container], keys: list[str]) -> list[str]:
 def _names(source: str, units: list[Span], of_unit: list[int], containers: list[Container]) -> dict[int, int]:
     """By unit, the one that names the record it belongs to, its own object's or an outer one's."""
     own: dict[int, int] = {}
-    for number, (unit, inside) in enumerate(zip(units, of_unit, strict=True)):
-        if inside >= 0 and inside not in own and len(unit) <= _LONGEST_NAME and _NAMED.match(source, unit.start):
-            own[inside] = number
+    for pattern in _NAMED:
+        for number, (unit, inside) in enumerate(zip(units, of_unit, strict=True)):
+            if inside >= 0 and inside not in own and len(unit) <= _LONGEST_NAME and pattern.match(source, unit.start):
+                own[inside] = number
     around: list[int] = []
     for place, container in enumerate(containers):
         around.append(own.get(place, around[container.parent] if container.parent >= 0 else -1))
