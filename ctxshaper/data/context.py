@@ -54,6 +54,8 @@ class Context:
         history: the chat before this query.
         set_aside: passages that stages took out visibly.
         warnings: what the user should know about the result, in plain sentences.
+        answerable: the probability that the passages answer the query, where half of all contexts do; None if no
+            stage knows.
 
     Raises:
         InvalidInputError: a query that is no text, or something that is no passage.
@@ -69,10 +71,13 @@ class Context:
     history: tuple[Message, ...] = field(default=(), hash=False)
     set_aside: tuple[SetAside, ...] = ()
     warnings: tuple[str, ...] = ()
+    answerable: float | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.query, str):
             raise InvalidInputError(f"the query must be a str, but got {type(self.query).__name__}")
+        if self.answerable is not None and not 0 <= self.answerable <= 1:
+            raise InvalidInputError(f"answerable must be a probability or None, but got {self.answerable!r:.80}")
         object.__setattr__(self, "passages", _ranked(self.passages))
         if self.tokens_in < 0:
             object.__setattr__(self, "tokens_in", self.tokens)
@@ -112,6 +117,7 @@ class Context:
                 for s in self.set_aside
             ],
             "warnings": list(self.warnings),
+            "answerable": self.answerable,
             "trace": self.trace.to_dict(),
         }
         # ASCII escapes keep lone surrogates, which UTF-8 cannot hold.
@@ -140,6 +146,7 @@ class Context:
                     for s in raw["set_aside"]
                 ),
                 warnings=tuple(raw["warnings"]),
+                answerable=raw.get("answerable"),
             )
             text = raw["text"]
         except (KeyError, TypeError) as error:

@@ -12,6 +12,7 @@ from ctxshaper.data import Context
 from ctxshaper.ranking.lexical import bm25 as bm25_scores
 from ctxshaper.ranking.links import link_features, title_links
 from ctxshaper.reading.unit_scores import unit_scores
+from ctxshaper.stages.evidence_filter.answerable import answerable
 from ctxshaper.stages.run import Run
 from ctxshaper.stages.units import Unit, by_passage, text_of, titled_texts
 
@@ -44,11 +45,15 @@ class Evidence:
         run: gives the reader and, if asked for, the embedder.
         embedding: whether similarity by embedding counts too.
         bm25: whether BM25 counts too.
+
+    Attributes:
+        answerable: the probability that any passage answers, if it is known.
     """
 
     def __init__(self, context: Context, units: Sequence[Unit], run: Run, *, embedding: bool, bm25: bool) -> None:
         self.context, self.units, self._run = context, units, run
         self._embedding, self._bm25 = embedding, bm25
+        self.answerable: float | None = None  # known once the query's own features are
         self.owners = np.array([unit.passage for unit in units], dtype=np.int64)
 
     def scores(self, *, second_hop: bool = False) -> Numbers:
@@ -75,7 +80,9 @@ class Evidence:
         reading = self._run.read(query, self.context.passages)
         self._run.log.notes.setdefault("readings", []).append(dict(reading.notes))
         mass, sizes = unit_scores(reading.passages, self.owners, [unit.span for unit in self.units])
-        mass = np.maximum(mass, 0.0) * max(1, int(sizes.sum()))
+        mass = np.maximum(mass, 0.0)
+        best_unit = float((mass * sizes).max(initial=0.0))
+        mass = mass * max(1, int(sizes.sum()))
         count = len(self.context.passages)
         per_passage = np.bincount(self.owners, weights=mass * sizes, minlength=count) / np.maximum(
             np.bincount(self.owners, weights=sizes, minlength=count), 1
@@ -83,8 +90,12 @@ class Evidence:
         table = np.zeros((len(self.units), len(FUSED_WEIGHTS)))
         table[:, 0] = np.log(mass + _FLOOR)
         table[:, 1] = np.log(per_passage + _FLOOR)[self.owners]
-        if self._embedding:
-            table[:, 2] = _standard(self._run.parts.embedder.similarity(query, self._titled))
+        cosines = self._run.parts.embedder.similarity(query, self._titled) if self._embedding else None
+        if cosines is not None:
+            table[:, 2] = _standard(cosines)
+        if query == self.context.query:
+            best_cosine = None if cosines is None else float(cosines.max(initial=-1.0))
+            self.answerable = answerable(best_unit, reading.on_prefix, best_cosine)
         if self._bm25:
             table[:, 3] = _standard(bm25_scores(query, self._titled))
         return table

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from math import exp
 
@@ -30,24 +30,30 @@ class EvidenceFilter(ScoringStage):
     evidence: a product of signals is sure of itself where they err together, a mixture is not. The order of passages
     and units is kept.
 
-    With an adaptive budget, units are kept until they hold `confidence` of the probability of being evidence.
+    With an adaptive budget, units are kept until they hold `confidence` of the probability of being evidence; and none
+    where the probability that any passage answers at all (`Context.answerable`) lies below `abstain`.
 
     Attributes:
         embedding: whether similarity by embedding counts too.
         bm25: whether BM25 counts too.
         second_hop: whether the best units join the query for a second look over the same memories.
         confidence: the share of the probability that an adaptive budget keeps, in (0, 1].
+        abstain: an adaptive budget keeps nothing, and says so, where the passages answer with less probability than
+            this; 0 never abstains, as for queries that are no questions ("Summarise this").
     """
 
     embedding: bool = False
     bm25: bool = False
     second_hop: bool = False
     confidence: float = 0.9
+    abstain: float = 0.2
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 < self.confidence <= 1:
             raise InvalidInputError(f"confidence must lie above 0 and at most 1, but got {self.confidence}")
+        if not 0 <= self.abstain <= 1:
+            raise InvalidInputError(f"abstain must lie between 0 and 1, but got {self.abstain}")
 
     def remember(self, passages: Sequence[Passage], parts: Parts) -> None:
         """Embed the units of the passages, if embeddings count."""
@@ -61,10 +67,21 @@ class EvidenceFilter(ScoringStage):
 
         evidence = Evidence(context, units, run, embedding=self.embedding, bm25=self.bm25)
         scores: list[float] = evidence.scores(second_hop=self.second_hop).tolist()
+        if evidence.answerable is not None:
+            run.log.notes["answerable"] = evidence.answerable
         return scores
 
+    def shape(self, context: Context, run: Run) -> Context:
+        """Keep the evidence, and say how likely there is any."""
+        shaped = super().shape(context, run)
+        return replace(shaped, answerable=run.log.notes.get("answerable", context.answerable))
+
     def likely(self, units: Sequence[Unit], scores: Sequence[float], log: Log) -> Sequence[int]:  # noqa: ARG002
-        """The best units that hold `confidence` of the probability."""
+        """The best units that hold `confidence` of the probability; none where no passage is likely to answer."""
+        known = log.notes.get("answerable")
+        if known is not None and known < self.abstain:
+            log.warnings.append(f"no passage is likely to answer (probability {known:.2f}, abstain {self.abstain})")
+            return []
         ranked = sorted(range(len(scores)), key=lambda place: -scores[place])
         odds = [exp(scores[place] - scores[ranked[0]]) for place in ranked]
         reached = list(accumulate(odds))
