@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from benchmarks.table import Table
 
 NAMES = (
+    "abstention",
     "code",
     "connectors",
     "distraction",
