@@ -125,7 +125,9 @@ def test_shards_merge_to_the_whole(shards, backend, device):
     given = made.rows, made.slots, made.keys, made.scales
     parts = [key_lse(*given, ranges, made.rest, **common) for ranges in split]
     total = merge_lse([made.rest, *parts])
-    torch.testing.assert_close(total, lse, rtol=1e-12, atol=1e-12)
+    # A GPU multiplies pieces of other sizes in another order: its products differ in the last bits of float32.
+    bound = 1e-6 if device.type == "cuda" else 1e-12
+    torch.testing.assert_close(total, lse, rtol=bound, atol=bound)
     places, at = [], 0
     for _, length in made.ranges:
         places.append(slice(at, at + length))
