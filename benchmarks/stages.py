@@ -101,7 +101,6 @@ def methods(writer: LocalGenerator) -> dict[str, Callable[[], Pipeline]]:
         "EvidenceFilter, all signals 30%": alone(EvidenceFilter(embedding=True, bm25=True), "30%"),
         "GemFilter by sentence 30%": alone(GemFilter(unit="sentence"), "30%"),
         "AttentionRAG 30%": alone(AttentionRAG(), "30%"),
-        "AttentionRAG, hint by the LM 30%": alone(AttentionRAG(hint="generator"), "30%", hinter),
         "AttentionRAG, paper's rule 30%": alone(by_lm, "30%", hinter),
         "AttentionRAG, paper's rule, hint by rule 30%": alone(AttentionRAG(reading="chunks"), "30%"),
         "AttentionRAG, paper's rule, k=12": alone(AttentionRAG(hint="generator", reading="chunks", k=12), None, hinter),

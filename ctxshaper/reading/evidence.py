@@ -20,13 +20,11 @@ SET = "evidence"
 _NOTHING = "N/A"
 
 
-def read_evidence(
-    model: ReaderModel, requests: Sequence[tuple[str, Sequence[Passage | str]]], hint: str = ""
-) -> list[Reading]:
+def read_evidence(model: ReaderModel, requests: Sequence[tuple[str, Sequence[Passage | str]]]) -> list[Reading]:
     """One reading per request; see `Reader.read` and `Reader.read_batch`."""
     started, layout = time.perf_counter(), model.layout
     # A query that cannot be asked is refused before anything is read.
-    questions = [layout.question(query, hint) for query, _ in requests]
+    questions = [layout.question(query) for query, _ in requests]
     # A GPU is at work on the queries while the host looks the passages up.
     rows = model.questions(SET).rows(questions, _without(model))
     prepared = [layout.prepare(passages) for _, passages in requests]
@@ -39,14 +37,14 @@ def read_evidence(
     return readings
 
 
-def query_rows(model: ReaderModel, query: str, hint: str) -> QueryRows:
+def query_rows(model: ReaderModel, query: str) -> QueryRows:
     """See `Reader.query_rows`."""
     if model.profile.rows == "rare":
         raise InvalidInputError(
             "this profile weighs a query's tokens by how rare they are in the passages, which a query by itself does "
             "not know; use `read`, or a profile with other rows"
         )
-    return model.questions(SET).rows([model.layout.question(query, hint)], _without(model))[0]
+    return model.questions(SET).rows([model.layout.question(query)], _without(model))[0]
 
 
 def partial_evidence(model: ReaderModel, rows: QueryRows, passages: Sequence[Passage | str]) -> Partial:

@@ -40,13 +40,13 @@ class FakeReader:
         if bad:
             raise InvalidInputError(f"scripted scores must be numbers of at least 0, but got {bad}")
 
-    def read(self, query: str, passages: Sequence[Passage | str], *, hint: str = "") -> Reading:
-        """Score every token of every passage; see `PassageReader.read`. The words of a hint count as the query's.
+    def read(self, query: str, passages: Sequence[Passage | str]) -> Reading:
+        """Score every token of every passage; see `PassageReader.read`.
 
         Raises:
             InvalidInputError: an empty query.
         """
-        return self._read(f"{query} {hint}" if query.strip() else query, query, passages)
+        return self._read(query, passages)
 
     def read_gem(
         self,
@@ -61,7 +61,7 @@ class FakeReader:
         Raises:
             InvalidInputError: an empty query.
         """
-        return self._read(query, query, passages)
+        return self._read(query, passages)
 
     def count_tokens(self, text: str) -> int:
         """Words and marks of punctuation of a text."""
@@ -72,11 +72,11 @@ class FakeReader:
         for passage in passages:
             Passage.of(passage)
 
-    def _read(self, words: str, query: str, passages: Sequence[Passage | str]) -> Reading:
+    def _read(self, query: str, passages: Sequence[Passage | str]) -> Reading:
         if not query.strip():
             raise InvalidInputError("the query is empty; pass the user's question")
         started = time.perf_counter()
-        asked = {word[0].lower() for word in re.finditer(r"\w+", words)}
+        asked = {word[0].lower() for word in re.finditer(r"\w+", query)}
         raw = [self._tokens(asked, Passage.of(passage).source) for passage in passages]
         # Sorted, so that the order of passages does not change the sum's rounding.
         total = sum(sorted(float(scores.sum()) for _, scores in raw)) or 1.0

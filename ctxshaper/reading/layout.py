@@ -35,8 +35,8 @@ class Question:
     """A query as tokens in its frame.
 
     Attributes:
-        ids: all tokens: the frame, the query, the frame, a hint.
-        rows: which of them count: the query's own, and the last of a hint.
+        ids: all tokens: the frame, the query, the frame.
+        rows: which of them count: the query's own.
         counts: [R] how much each of these counts before rarity; they sum to 1.
         key: what its pass is known by.
     """
@@ -119,30 +119,29 @@ class Layout:
         self._lock = ForkSafeLock()
         self._passages = PassageTokens(encoder, self._room, self.fingerprint, max_tokens, store)
 
-    def query(self, query: str, hint: str = "") -> tuple[list[int], list[int]]:
-        """Tokens of the query in its frame, and which of them count: the query's own, and the last of a hint.
+    def query(self, query: str) -> tuple[list[int], list[int]]:
+        """Tokens of the query in its frame, and which of them count: the query's own.
 
         Args:
             query: what is asked.
-            hint: how an answer begins; stands last.
 
         Raises:
             InvalidInputError: an empty query, or one that does not fit behind the passages.
         """
         _refuse_empty(query)
-        return self._framed(self.encoder.data(query)[0], hint)
+        return self._framed(self.encoder.data(query)[0])
 
-    def _framed(self, own: list[int], hint: str) -> tuple[list[int], list[int]]:
-        ids = self._before + own + self._after + self.encoder.data(hint)[0]
+    def _framed(self, own: list[int]) -> tuple[list[int], list[int]]:
+        ids = self._before + own + self._after
         if self.max_context is not None and len(ids) > self.max_context - self.end:
             room = self.max_context - self.end - len(ids) + len(own)
             raise InvalidInputError(
                 f"the query has {len(own)} tokens; {self.name} takes at most {room} beside the passages"
             )
         rows = list(range(len(self._before), len(self._before) + len(own)))
-        return ids, [*rows, len(ids) - 1] if hint else rows
+        return ids, rows
 
-    def question(self, query: str, hint: str = "") -> Question:
+    def question(self, query: str) -> Question:
         """A query in its frame, with how much each of its tokens counts by the profile's `rows`.
 
         Raises:
@@ -150,7 +149,7 @@ class Layout:
         """
         _refuse_empty(query)
         own, offsets = self.encoder.data(query)
-        ids, rows = self._framed(own, hint)
+        ids, rows = self._framed(own)
         counts = np.ones(len(rows))
         if self._rows != "all":
             counts[: len(own)] = content(query, offsets)

@@ -168,7 +168,7 @@ class Reader:
         """
         return remember(self._model, passages)
 
-    def read(self, query: str, passages: Sequence[Passage | str], *, hint: str = "") -> Reading:
+    def read(self, query: str, passages: Sequence[Passage | str]) -> Reading:
         """Score every token of every passage by the attention it receives from the query's tokens.
 
         The score is the attention mass at the profile's heads, weighted, mean over the query's tokens: what a token
@@ -177,15 +177,13 @@ class Reader:
         Args:
             query: the user's question.
             passages: whose `source` is read, with the title in front.
-            hint: how an answer begins, if that is known: its last token, where the model looks for the answer's next
-                word, then counts as one more of the query's (the focal token of arXiv 2503.10720).
 
         Raises:
             InvalidInputError: an empty query, one that is too long, or more passages than `max_tokens` holds.
             DeadlineError: the request's time is over.
             ModelError: the model cannot be loaded, or gives scores that are not numbers.
         """
-        return read_evidence(self._model, [(query, passages)], hint)[0]
+        return read_evidence(self._model, [(query, passages)])[0]
 
     def read_batch(self, requests: Sequence[tuple[str, Sequence[Passage | str]]]) -> list[Reading]:
         """Score many queries, each over its own passages: all queries run as one batch, and so do all new passages.
@@ -201,18 +199,17 @@ class Reader:
         """
         return read_evidence(self._model, requests)
 
-    def query_rows(self, query: str, *, hint: str = "") -> QueryRows:
+    def query_rows(self, query: str) -> QueryRows:
         """A query after its pass, to be held against passages by `read_rows`, here or in another process.
 
         Args:
             query: the user's question.
-            hint: as in `read`.
 
         Raises:
             InvalidInputError: an empty query, one that is too long, or a profile whose rows count by their rarity in
                 the passages, which a query by itself does not know.
         """
-        return query_rows(self._model, query, hint)
+        return query_rows(self._model, query)
 
     def partial(self, rows: QueryRows, passages: Sequence[Passage | str]) -> Partial:
         """What one shard's passages take of a query's softmax: the first of two phases over many machines.

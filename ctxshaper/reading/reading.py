@@ -129,13 +129,12 @@ class Reading:
 class PassageReader(Protocol):
     """Whatever scores the tokens of passages for a query: `Reader`, or `FakeReader` in tests. Thread-safe."""
 
-    def read(self, query: str, passages: Sequence[Passage | str], *, hint: str = "") -> Reading:
+    def read(self, query: str, passages: Sequence[Passage | str]) -> Reading:
         """A score for every token of every passage: how much the query attends to it; at least 0.
 
         Args:
             query: the user's question.
             passages: whose whole `source` is read, with the title in front.
-            hint: how an answer begins, if that is known.
         """
         ...
 

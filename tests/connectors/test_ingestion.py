@@ -25,8 +25,8 @@ TEXTS = {"Bridge": "The bridge was designed by Ada Moreau.", "": "Bananas are ye
 class Watched(Reader):
     """Keeps the notes of what it is asked."""
 
-    def read(self, query, passages, *, hint=""):
-        reading = super().read(query, passages, hint=hint)
+    def read(self, query, passages):
+        reading = super().read(query, passages)
         self.notes = dict(reading.notes)
         return reading
 

@@ -35,11 +35,6 @@ def test_the_order_of_passages_changes_nothing():
     assert all(np.array_equal(a.scores, b.scores) for a, b in zip(one, other, strict=True))
 
 
-def test_a_hint_counts_as_the_query():
-    assert FakeReader().read("who", TEXTS, hint="Ada").passage_scores("max")[0] > 0.8
-    assert FakeReader().read_gem("Ada", TEXTS, independent=True).passage_scores("max")[0] > 0.8
-
-
 def test_scripted_scores_count_instead():
     reading = FakeReader({"bananas": 5.0, "ada": 0.0}).read("Ada", TEXTS)
     assert reading.passages[1].scores[0] == max(p.scores.max() for p in reading.passages if len(p.scores))
