@@ -9,6 +9,8 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
+from benchmarks.structured import parses
+from benchmarks.structured.documents import entries
 from ctxshaper.commands.app import app
 from ctxshaper.pipelines import shipped_recipes
 
@@ -54,6 +56,20 @@ def test_every_file_that_is_named_is_read(tmp_path):
     assert result.exit_code == 0, result.output
     for text in ("Ada Moreau", "in 1894", "is long"):
         assert text in result.stdout
+
+
+@pytest.mark.parametrize("number", [12, 36, 44, 66])
+def test_files_of_every_kind_are_shaped_and_stay_what_they_are(number, tmp_path):
+    entry = entries()[number]
+    (tmp_path / "file.txt").write_text(entry.text, encoding="utf-8")
+    result = run(
+        app, ["shape", "-q", entry.question, str(tmp_path / "file.txt"), "--recipe", "fast", "--budget", "20%"]
+    )
+    assert result.exit_code == 0, result.output
+    title, _, text = result.stdout.partition("\n")
+    assert title == "file"
+    assert 0 < len(text) < len(entry.text)
+    assert parses(entry.kind, text)
 
 
 @pytest.mark.parametrize("budget", ["0.6", "60%"])
