@@ -43,7 +43,7 @@ _MOST = 2**14
 _LOOK = 20_000
 
 
-def format_of(source: str, metadata: Mapping[str, Any] | None = None) -> Format:
+def format_of(source: str, metadata: Mapping[str, Any]) -> Format:
     """The format of a passage's text.
 
     Args:
@@ -51,17 +51,23 @@ def format_of(source: str, metadata: Mapping[str, Any] | None = None) -> Format:
         metadata: the passage's; its `text_format` outranks what the text looks like.
 
     Raises:
+        InvalidInputError: as `checked_format`.
+    """
+    return checked_format(metadata) or _seen(source)
+
+
+def checked_format(metadata: Mapping[str, Any]) -> Format | None:
+    """The format that a passage's metadata says, if any.
+
+    Raises:
         InvalidInputError: a `text_format` that there is not.
     """
-    given = metadata.get(KEY) if metadata else None
-    if given is None:
-        return _seen(source)
-    if given not in get_args(Format):
+    given: Format | None = metadata.get(KEY)
+    if given is not None and given not in get_args(Format):
         raise InvalidInputError(
             f"a passage's {KEY} must be one of {', '.join(get_args(Format))}, but got {given!r:.80}"
         )
-    format_: Format = given
-    return format_
+    return given
 
 
 def _seen(source: str) -> Format:

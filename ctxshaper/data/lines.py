@@ -47,9 +47,8 @@ def mark(kind: Format, source: str, before: Span, after: Span, ellipsis: str) ->
     to parse, and says nothing outside of its strings and texts; in Python a comment says it.
     """
     lines = ends_line(source, before.end) and starts_line(source, after.start)
-    if (kind == "json" and (source[before.end - 1] in "{[,:" or source[after.start] in "}],")) or (
-        kind == "html" and (source[before.end - 1] == ">" or source[after.start] == "<")
-    ):
+    last, first = source[before.end - 1 : before.end], source[after.start : after.start + 1]
+    if (kind == "json" and (last in "{[,:" or first in "}],")) or (kind == "html" and (last == ">" or first == "<")):
         return "\n" if lines or kind == "html" else " "
     sign = ellipsis.strip()
     if not lines:

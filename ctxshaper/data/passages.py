@@ -9,7 +9,7 @@ from functools import cached_property
 from numbers import Real
 from typing import Any
 
-from ctxshaper.data.formats import Format, format_of
+from ctxshaper.data.formats import Format, checked_format, format_of
 from ctxshaper.data.lines import line_start, mark
 from ctxshaper.data.pieces import Kept, Piece, Placed, Written, between, checked, names_of, piece_of, spans_of
 from ctxshaper.data.plain import Frozen, json_safe
@@ -35,7 +35,8 @@ class Passage:
         rank: its place in the retriever's list, counted from 0; a context fills it in.
 
     Raises:
-        InvalidInputError: a field of the wrong type, an infinite score, or pieces that do not fit the source.
+        InvalidInputError: a field of the wrong type, an infinite score, a `text_format` that there is not, or pieces
+            that do not fit the source.
     """
 
     source: str
@@ -54,6 +55,7 @@ class Passage:
             raise InvalidInputError(f"a passage's rank must be an int from 0 or None, but got {self.rank!r:.80}")
         if not isinstance(self.metadata, Frozen):
             object.__setattr__(self, "metadata", Frozen(self.metadata, "a passage's metadata"))
+            checked_format(self.metadata)
         object.__setattr__(self, "score", _score(self.score))
         if self.pieces is None:
             object.__setattr__(self, "pieces", (Kept(Span(0, len(self.source))),) if self.source else ())
@@ -99,11 +101,7 @@ class Passage:
 
     @cached_property
     def format(self) -> Format:
-        """What kind of text the source is; `text_format` in the metadata outranks what it looks like.
-
-        Raises:
-            InvalidInputError: a `text_format` that there is not.
-        """
+        """What kind of text the source is; `text_format` in the metadata outranks what it looks like."""
         return format_of(self.source, self.metadata)
 
     @property

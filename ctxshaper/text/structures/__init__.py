@@ -24,8 +24,8 @@ _BUILDERS: dict[Format, Callable[[str], Structure | None]] = {
     "mail": mail_structure,
     "prose": lambda source: fenced_structure(source) if "```" in source or "~~~" in source else None,
 }
-# Characters of sources whose structures are kept for the next request.
-_CHARACTERS = 2**24
+# Characters of sources whose structures are kept for the next request; of JSON, they take some 50 times as many bytes.
+_CHARACTERS = 2**22
 _KNOWN: Lately[tuple[Format, str], tuple[Structure | None]] = Lately(_CHARACTERS)
 
 
