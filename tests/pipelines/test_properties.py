@@ -1,6 +1,6 @@
 """What holds for every stage and recipe over any text: exact spans, budgets, tiling, JSON, the same result each time.
 
-`CTXSHAPER_CASES=10000` tries so many cases instead of 75.
+`CTXSHAPER_CASES=10000` tries so many cases instead of 300.
 """
 
 import json
@@ -9,11 +9,21 @@ import random
 
 import pytest
 
-from ctxshaper import AttnRank, Context, FakeGenerator, FakeReader, LanguageModel, Passage, Pipeline, Span
+from ctxshaper import (
+    AttnRank,
+    Context,
+    DistractionFilter,
+    FakeGenerator,
+    FakeReader,
+    LanguageModel,
+    Passage,
+    Pipeline,
+    Span,
+)
 from ctxshaper.data import gaps, intersect, merge_spans
 from tests.stages.configured import ANSWER, CONFIGURED
 
-CASES = int(os.environ.get("CTXSHAPER_CASES", "75"))
+CASES = int(os.environ.get("CTXSHAPER_CASES", "300"))
 RECIPES = ["fast", "qa", "gemfilter", "attention_rag", "careful"]
 WORDS = [
     "bridge",
@@ -99,8 +109,15 @@ def pipelines(embedder, tiny_model):
         "language_model": LanguageModel(tiny_model("llama"), device="cpu", dtype="float32"),
         "generator": FakeGenerator(ANSWER),
     }
-    stages = [Pipeline([stage], **parts) for stage in CONFIGURED]
-    return [*stages, *(Pipeline.from_recipe(recipe, **parts, on_error="skip") for recipe in RECIPES)]
+    every = [Pipeline([stage], **parts) for stage in CONFIGURED]
+    every += [Pipeline.from_recipe(recipe, **parts, on_error="skip") for recipe in RECIPES]
+    # What embeds sentences or runs a model behind every chunk takes a hundred times as long, and comes up less often.
+    slow = [p for p in every if any(getattr(s, "embedding", False) is True or _by_chunks(s) for s in p.stages)]
+    return [p for p in every if p not in slow], slow
+
+
+def _by_chunks(stage):
+    return getattr(stage, "reading", "") == "chunks"
 
 
 def passages_of(draw):
@@ -146,18 +163,19 @@ def check(pipeline, draw):
         assert shaped.warnings, "emptied without a word"
     assert facts(Context.from_json(shaped.to_json(), shaped.count)) == facts(shaped)
     assert facts(pipeline.shape(query, given, budget)) == facts(shaped)
-    # What shapes by a rule of its own, whatever the budget, shapes what is left of it again; so does what puts
-    # passages in an order, where several are alike.
-    by_budget = all(getattr(s, "k", None) is None and not isinstance(s, AttnRank) for s in pipeline.stages)
+    # What shapes by a rule of its own, whatever the budget, shapes what is left of it again: so many tokens, an order,
+    # what misleads.
+    by_budget = not any(getattr(s, "k", None) or isinstance(s, (AttnRank, DistractionFilter)) for s in pipeline.stages)
     if limit is not None and shaped.passages and by_budget:
         again = pipeline.shape(query, shaped.passages, limit)
         assert again.text == shaped.text
 
 
 def test_promises_hold_over_any_text(pipelines):
+    quick, slow = pipelines
     for seed in range(CASES):
         draw = random.Random(seed)
-        pipeline = pipelines[seed % len(pipelines)]
+        pipeline = slow[seed // 20 % len(slow)] if seed % 20 == 0 else quick[seed % len(quick)]
         try:
             check(pipeline, draw)
         except Exception as error:
