@@ -28,10 +28,10 @@ from ctxshaper.stages.s2a.answers import Answer, join, parse, written
 from ctxshaper.stages.s2a.support import Source, numbers
 from ctxshaper.text.languages import guess
 from ctxshaper.text.segments import blocks, sentences
-from ctxshaper.text.structures import Structure, visible
+from ctxshaper.text.structures import Structure
 from ctxshaper.text.structures.code_tree import block_structure, python_structure
 from ctxshaper.text.structures.fences import fenced_structure
-from ctxshaper.text.structures.html_tree import html_structure
+from ctxshaper.text.structures.html_tree import html_structure, visible
 from ctxshaper.text.structures.json_tree import json_structure
 from ctxshaper.text.structures.mail_tree import mail_structure
 from ctxshaper.text.terms import terms
@@ -145,7 +145,7 @@ FUNCTIONS: dict[str, Callable[[str], object]] = {
     "citations: find_loosely": lambda text: find_loosely([text], text[len(text) // 2 :] + "z"),
     "citations: longest_run": lambda text: longest_run([text], text[len(text) // 2 :] + "z"),
     "redaction": Redactor(["sk-a!a(a.a-a"]),
-    "format_of": format_of,
+    "format_of": lambda text: format_of(text, {}),
     "structures: JSON": lambda text: chosen(json_structure(json.dumps({"a": [text, {"b": text.split("a")}]}))),
     "structures: HTML": lambda text: chosen(html_structure(text)),
     "structures: what is seen of HTML": visible,

@@ -16,7 +16,7 @@ from ctxshaper.errors import InvalidInputError
 from ctxshaper.reading.locks import ForkSafeLock
 from ctxshaper.reading.store import KeyStore
 from ctxshaper.reading.token_store import Encoded, TokenStore
-from ctxshaper.text.structures import runs
+from ctxshaper.text.structures.html_tree import runs
 from ctxshaper.text.tokenization import Encoder
 
 # Tokens that two windows of a long passage share, so that a sentence at a border is whole in one of them. Set by hand:

@@ -9,7 +9,7 @@ from typing import Literal
 from ctxshaper.data import Context, Kept, Passage, Span, Written, merge_spans
 from ctxshaper.text.remembered import Lately
 from ctxshaper.text.segments import blocks, sentences
-from ctxshaper.text.structures import structure_of, visible
+from ctxshaper.text.structures import structure_of
 
 UnitKind = Literal["sentence", "block", "passage"]
 
@@ -133,6 +133,8 @@ def titled_texts(context: Context, units: Sequence[Unit]) -> list[str]:
         text, structure = text_of(context, unit).strip(), structures[unit.passage]
         if structure is not None and unit.written is None and not unit.whole:
             if context.passages[unit.passage].format == "html":
+                from ctxshaper.text.structures.html_tree import visible
+
                 text = visible(text).strip()
             number = structure.unit_at(unit.span.start)
             if (over := structure.above.get(number)) is not None:

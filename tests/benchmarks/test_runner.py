@@ -35,7 +35,12 @@ def test_every_benchmark_is_listed_with_what_it_measures():
         assert f"{name} " in listed.stdout
         assert text in listed.stdout
     # What is a benchmark is in the registry, and what is in the registry is a benchmark.
-    with_run = {path.stem for path in (ROOT / "benchmarks").glob("*.py") if "\ndef run(" in path.read_text()}
+    files = [*(ROOT / "benchmarks").glob("*.py"), *(ROOT / "benchmarks").glob("*/__init__.py")]
+    with_run = {
+        path.parent.name if path.stem == "__init__" else path.stem
+        for path in files
+        if "\ndef run(" in path.read_text(encoding="utf-8")
+    }
     assert with_run == set(registry.NAMES)
 
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from benchmarks.structured import parses
 from ctxshaper import EvidenceFilter, FakeReader, InvalidInputError, Passage, Pipeline, Span
-from ctxshaper.text.structures import runs, structure_of, visible
+from ctxshaper.text.structures import structure_of
+from ctxshaper.text.structures.html_tree import runs, visible
 
 JSON = json.dumps(
     {

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from importlib import import_module
 
 from ctxshaper.data import Passage
 from ctxshaper.data.formats import Format, is_json
 from ctxshaper.text.remembered import Lately
-from ctxshaper.text.structures.code_tree import block_structure, python_structure
-from ctxshaper.text.structures.fences import fenced_structure
-from ctxshaper.text.structures.html_tree import html_structure, runs, visible
-from ctxshaper.text.structures.json_tree import json_structure
-from ctxshaper.text.structures.mail_tree import mail_structure
 from ctxshaper.text.structures.tree import Container, Leaf, Structure
 
-__all__ = ["Container", "Leaf", "Structure", "runs", "structure_of", "visible"]
+__all__ = ["Container", "Leaf", "Structure", "structure_of"]
 
-_BUILDERS: dict[Format, Callable[[str], Structure | None]] = {
-    "json": lambda source: json_structure(source) if is_json(source) else None,
-    "html": html_structure,
-    "python": python_structure,
-    "code": block_structure,
-    "mail": mail_structure,
-    "prose": lambda source: fenced_structure(source) if "```" in source or "~~~" in source else None,
+# Where each format's tree is built. Imported at first use: the command line has to answer at once.
+_BUILDERS: dict[Format, tuple[str, str]] = {
+    "json": ("json_tree", "json_structure"),
+    "html": ("html_tree", "html_structure"),
+    "python": ("code_tree", "python_structure"),
+    "code": ("code_tree", "block_structure"),
+    "mail": ("mail_tree", "mail_structure"),
+    "prose": ("fences", "fenced_structure"),
 }
 # Characters of sources whose structures are kept for the next request; of JSON, they take some 50 times as many bytes.
 _CHARACTERS = 2**22
@@ -34,9 +30,20 @@ def structure_of(passage: Passage) -> Structure | None:
     name, cost = (passage.format, passage.source), len(passage.source)
     known = _KNOWN.get(name, cost)
     if known is None:
-        build = _BUILDERS.get(passage.format)
-        found = build(passage.source) if build else None
+        found = _built(passage.format, passage.source)
         # A text that is not what it is said to be has no units, and is cut like any other.
         known = (found if found and found.units else None,)
         _KNOWN.put(name, known, cost)
     return known[0]
+
+
+def _built(kind: Format, source: str) -> Structure | None:
+    if (
+        kind not in _BUILDERS
+        or (kind == "json" and not is_json(source))
+        or (kind == "prose" and "```" not in source and "~~~" not in source)
+    ):
+        return None
+    module, function = _BUILDERS[kind]
+    found: Structure | None = getattr(import_module(f"{__name__}.{module}"), function)(source)
+    return found

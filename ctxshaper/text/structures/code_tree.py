@@ -18,6 +18,8 @@ from ctxshaper.text.structures.tree import Container, Leaf, Structure, at_empty_
 
 # Definitions up to so many characters are kept or dropped whole; set by hand: some twenty lines.
 _WHOLE = 800
+# With longer lines a text is not read as Python: on errors its tokenizer takes the square of a line's length.
+_LONGEST_LINE = 1_000
 _CLAUSES = {"else", "elif", "except", "finally"}
 _SPACE = {tokenize.NL, tokenize.COMMENT, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 
@@ -38,8 +40,11 @@ def python_structure(source: str) -> Structure:
 
     What Python's tokenizer refuses is cut like code of another language.
     """
+    physical = list(io.StringIO(source, newline=""))  # which ends lines where Python does
+    if max(map(len, physical), default=0) > _LONGEST_LINE:
+        return block_structure(source)
     try:
-        lines = _logical_lines(source)
+        lines = _logical_lines(source, physical)
     except (tokenize.TokenError, SyntaxError):
         return block_structure(source)
     follows = _next_at_or_above(lines)
@@ -80,8 +85,7 @@ def python_structure(source: str) -> Structure:
     return Structure(source, tuple(leaf.span for leaf in leaves), leaves, containers, labels=named)
 
 
-def _logical_lines(source: str) -> list[_Line]:
-    physical = list(io.StringIO(source, newline=""))  # which ends lines where Python does
+def _logical_lines(source: str, physical: list[str]) -> list[_Line]:
     rows = [0, *accumulate(map(len, physical))]
     lines: list[_Line] = []
     words: list[str] = []
