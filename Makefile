@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 # One exact torch: where a CPU build is at hand it is taken, and nothing else then pulls gigabytes of CUDA.
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test check bench setup llmlingua clean
+.PHONY: demo test check bench setup clients llmlingua clean
 
 setup: $(VENV)/.stamp
 
@@ -18,7 +18,7 @@ $(VENV)/.stamp: pyproject.toml
 demo: setup
 	$(BIN)/python examples/demo.py
 
-test: setup
+test: setup clients
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist worksteal
 
 check: setup
@@ -30,6 +30,15 @@ check: setup
 bench: setup
 	$(BIN)/python -m benchmarks
 
+# Clients whose own dependencies do not go with ours: the LiteLLM proxy (an older rich), headroom, the newest cohere.
+CLIENTS := .venv-clients
+clients: $(CLIENTS)/.stamp
+
+$(CLIENTS)/.stamp:
+	$(PYTHON) -m venv $(CLIENTS)
+	$(CLIENTS)/bin/pip install --quiet "litellm[proxy]>=1.108" "cohere>=7.3" headroom-ai
+	touch $@
+
 # LLMLingua as a baseline of `ctxshaper eval`: transformers 4.45 is the last that it runs with on this model.
 llmlingua:
 	$(PYTHON) -m venv .venv-llmlingua
@@ -37,4 +46,4 @@ llmlingua:
 	.venv-llmlingua/bin/pip install --quiet "llmlingua==0.2.2" "transformers==4.45.2" "numpy<2.3"
 
 clean:
-	rm -rf $(VENV) .venv-llmlingua
+	rm -rf $(VENV) $(CLIENTS) .venv-llmlingua

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,7 @@ from rich.table import Table
 from ctxshaper.commands.tables import show
 
 if TYPE_CHECKING:
+    from ctxshaper.calibration.abstention import FittedAbstention
     from ctxshaper.calibration.heads import Calibration, Point
     from ctxshaper.calibration.made_up import EvidenceQuestion
     from ctxshaper.reading.profile import HeadProfile
@@ -42,7 +44,7 @@ def calibrate(
     ),
     date: Annotated[str | None, typer.Option(help="Noted in the profile; without it, a run repeats exactly.")] = None,
 ) -> None:
-    """Find which heads of a model point at evidence, how they weigh, and how few layers and bytes a token suffice."""
+    """Find which heads of a model point at evidence, how few layers and bytes a token suffice, and when to abstain."""
     # Heavy imports wait until the command runs, so that --help is quick, and until the data is there.
     asked = evidence_questions(data)[:questions] if data else []
     from ctxshaper.calibration.curve import curve_svg
@@ -54,8 +56,8 @@ def calibrate(
 
     console = Console(stderr=True)
 
-    def bar(numbers: Sequence[int]) -> Iterable[int]:
-        return track(numbers, "Choosing", console=console)
+    def bar(numbers: Sequence[int], what: str = "Choosing") -> Iterable[int]:
+        return track(numbers, what, console=console)
 
     asked = asked or synthetic_questions(questions)
     reader = HeadReader(model)
@@ -70,11 +72,16 @@ def calibrate(
     if date:
         source["date"] = date
     profile = profile_of(found, reader.base, source)
+    fitted = _abstention(asked, model, profile, folds, lambda numbers: bar(numbers, "Abstaining"))
+    told = {"by_threshold": list(fitted.by_threshold), "auroc": fitted.separation, "questions": len(asked)}
+    provenance = {**profile.provenance, "abstention": told}
+    profile = replace(profile, abstention=fitted.abstention, provenance=provenance)
     profile.save(out)
     drawing = out.with_suffix(".svg")
     title = f"{reader.name}: evidence kept of unseen questions"
     drawing.write_text(curve_svg(found, title), encoding="utf-8")
     _show(found, reader.name, console)
+    _show_abstention(fitted, console)
     console.print(f"Written to {out}; curve in {drawing}", soft_wrap=True)
 
 
@@ -104,6 +111,28 @@ def evidence_questions(path: Path) -> list[EvidenceQuestion]:
     if not found:
         raise InvalidInputError(f"{path} marks no evidence; mark sentences, or gold passages and their answers")
     return found
+
+
+def _abstention(
+    questions: Sequence[EvidenceQuestion],
+    model: str | None,
+    profile: HeadProfile,
+    folds: int,
+    progress: Callable[[Sequence[int]], Iterable[int]],
+) -> FittedAbstention:
+    """When the new profile's reader should keep nothing; with the cosine where the embedding model is installed."""
+    from ctxshaper.calibration.abstention import fit, signals_of
+    from ctxshaper.errors import MissingDependencyError
+    from ctxshaper.reading.reader import Reader
+    from ctxshaper.stages.parts import Parts
+
+    parts = Parts(reader=Reader(model, profile=profile))
+    embedding = True
+    try:
+        parts.embedder.embed(["anything"])
+    except MissingDependencyError:
+        embedding = False
+    return fit(signals_of(questions, parts, embedding=embedding, progress=progress), folds)
 
 
 def profile_of(found: Calibration, base: HeadProfile, source: dict[str, Any]) -> HeadProfile:
@@ -193,6 +222,17 @@ def _show(found: Calibration, name: str, console: Console) -> None:
         show(console, f"{title}: gain over the first, 95% interval", compared)
     for layer, head, weight, votes in found.heads:
         console.print(f"layer {layer}, head {head}: weight {weight}, chosen by {votes:.0%} of the folds")
+
+
+def _show_abstention(fitted: FittedAbstention, console: Console) -> None:
+    from ctxshaper.calibration.abstention import KINDS
+
+    table = Table()
+    for column in ("abstain", *KINDS):
+        table.add_column(column, justify="right")
+    for row in fitted.by_threshold:
+        table.add_row(f"{row['abstain']}", *(f"{row[kind]:.0%}" for kind in KINDS))
+    show(console, "`auto` keeps nothing of so many unseen contexts: answered, without the evidence, at random", table)
 
 
 def _band(point: Point) -> str:

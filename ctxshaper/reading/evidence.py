@@ -86,7 +86,7 @@ def _reading(
 ) -> Reading:
     found = evidence_scores(rows, model.heads(SET).slots, taken, prepared.lengths, whole)
     notes = notes_of(taken, started, model, SET)
-    return Reading(query, readings_of(model, prepared, found), notes, found.on_prefix)
+    return Reading(query, readings_of(model, prepared, found), notes, found.on_prefix, model.profile.abstention)
 
 
 def readings_of(model: ReaderModel, prepared: Prepared, found: Scores) -> PassageReadings:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ctxshaper.errors import InvalidInputError, ModelError
+from ctxshaper.reading.abstention import Abstention
 
 _SHIPPED = {"SmolLM2-135M-Instruct": "smollm2-135m-instruct.json"}
 Rows = Literal["all", "content", "rare"]
@@ -66,6 +67,8 @@ class HeadProfile:
         rows: which of the question's tokens count: "all" alike, those of "content" words only, or these by how "rare"
             they are in the passages.
         sets: further sets of heads, by name.
+        abstention: how likely passages answer, by the attention of `heads`; None where it was not calibrated, and then
+            `auto` never abstains.
     """
 
     model: str
@@ -78,6 +81,7 @@ class HeadProfile:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     rows: Rows = "all"
     sets: Mapping[str, tuple[Head, ...]] = field(default_factory=dict)
+    abstention: Abstention | None = None
 
     def __post_init__(self) -> None:
         if not self.heads or not all(self.sets.values()):
@@ -158,7 +162,8 @@ class HeadProfile:
         """The profile from plain data."""
         heads = tuple(Head(**head) for head in data["heads"])
         sets = {name: tuple(Head(**head) for head in some) for name, some in data.get("sets", {}).items()}
-        return cls(**{**data, "heads": heads, "sets": sets})
+        abstention = Abstention.from_dict(data["abstention"]) if data.get("abstention") else None
+        return cls(**{**data, "heads": heads, "sets": sets, "abstention": abstention})
 
     @classmethod
     def shipped(cls, model: str) -> HeadProfile | None:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctxshaper.data import Passage, Span
+from ctxshaper.reading.abstention import Abstention
 
 Reduce = Literal["mean", "sum", "max"]
 
@@ -114,12 +115,14 @@ class Reading:
         notes: what it took, for the trace: passages read and remembered, milliseconds; plain JSON data.
         on_prefix: the share of the query's attention that stayed on the prompt's prefix, in [0, 1]: much where no
             passage draws it; None where it is not known.
+        abstention: what turns that into the probability that any passage answers; None where it was not calibrated.
     """
 
     query: str
     passages: Sequence[PassageReading]
     notes: Mapping[str, Any]
     on_prefix: float | None = None
+    abstention: Abstention | None = None
 
     def passage_scores(self, reduce: Reduce = "mean") -> NDArray[np.float64]:
         """[number of passages] one score per passage."""

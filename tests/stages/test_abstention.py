@@ -1,9 +1,11 @@
 """An adaptive budget keeps nothing where no passage answers, and says so."""
 
+from dataclasses import replace
+
 import pytest
 
-from ctxshaper import Context, EvidenceFilter, InvalidInputError, Pipeline
-from ctxshaper.stages.evidence_filter.answerable import answerable
+from ctxshaper import Context, EvidenceFilter, HeadProfile, InvalidInputError, Pipeline, Reader
+from ctxshaper.reading.abstention import Abstention
 
 QUESTION = "Who designed the Ember Bridge in Lyon?"
 ANSWERS = "The Ember Bridge in Lyon was designed by Ada Moreau. It was opened in 1931. Many people walk there."
@@ -44,10 +46,24 @@ def test_a_budget_in_tokens_is_filled_all_the_same(parts):
 
 
 def test_it_grows_with_the_attention_and_with_the_likeness():
-    assert answerable(0.01, 0.5, None) < answerable(0.2, 0.5, None) < answerable(0.2, 0.1, None)
-    assert answerable(0.2, 0.3, 0.2) < answerable(0.2, 0.3, 0.7)
-    assert answerable(0.2, None, 0.7) is None
-    assert 0 <= answerable(0.0, 1.0, -1.0) < 1e-6
+    likely = HeadProfile.shipped("SmolLM2-135M-Instruct").abstention.answerable
+    assert likely(0.01, 0.5, None) < likely(0.2, 0.5, None) < likely(0.2, 0.1, None)
+    assert likely(0.2, 0.3, 0.2) < likely(0.2, 0.3, 0.7)
+    assert 0 <= likely(0.0, 1.0, -1.0) < 1e-6
+    assert Abstention((0.0, 1.0)).answerable(0.2, 0.2, 0.9) == 0.5  # no weight for the cosine: it is left out
+
+
+def test_without_a_calibrated_profile_nothing_is_known_and_nothing_is_left_out(reader):
+    bare = Reader(profile=replace(HeadProfile.shipped("SmolLM2-135M-Instruct"), abstention=None))
+    shaped = Pipeline.from_recipe("fast", reader=bare).shape(QUESTION, OTHERS, "auto")
+    assert shaped.answerable is None
+    assert shaped.text
+
+
+@pytest.mark.parametrize("weights", [(1.0,), (1.0, float("nan")), (1.0, 2.0, 3.0)])
+def test_weights_that_are_none_are_refused(weights):
+    with pytest.raises(InvalidInputError, match="2 finite weights"):
+        Abstention(weights)
 
 
 @pytest.mark.parametrize("wrong", [-0.1, 1.5, float("nan")])

@@ -12,7 +12,6 @@ from ctxshaper.data import Context
 from ctxshaper.ranking.lexical import bm25 as bm25_scores
 from ctxshaper.ranking.links import link_features, title_links
 from ctxshaper.reading.unit_scores import unit_scores
-from ctxshaper.stages.evidence_filter.answerable import answerable
 from ctxshaper.stages.run import Run
 from ctxshaper.stages.units import Unit, by_passage, text_of, titled_texts
 
@@ -48,12 +47,16 @@ class Evidence:
 
     Attributes:
         answerable: the probability that any passage answers, if it is known.
+        signals: what it was made of: the best unit's share of attention, the prefix's, and the best cosine, as far as
+            known.
     """
 
     def __init__(self, context: Context, units: Sequence[Unit], run: Run, *, embedding: bool, bm25: bool) -> None:
         self.context, self.units, self._run = context, units, run
         self._embedding, self._bm25 = embedding, bm25
-        self.answerable: float | None = None  # known once the query's own features are
+        # Known once the query's own features are.
+        self.answerable: float | None = None
+        self.signals: tuple[float, float | None, float | None] | None = None
         self.owners = np.array([unit.passage for unit in units], dtype=np.int64)
 
     def scores(self, *, second_hop: bool = False) -> Numbers:
@@ -95,7 +98,9 @@ class Evidence:
             table[:, 2] = _standard(cosines)
         if query == self.context.query:
             best_cosine = None if cosines is None else float(cosines.max(initial=-1.0))
-            self.answerable = answerable(best_unit, reading.on_prefix, best_cosine)
+            self.signals = best_unit, reading.on_prefix, best_cosine
+            if reading.abstention and reading.on_prefix is not None:
+                self.answerable = reading.abstention.answerable(best_unit, reading.on_prefix, best_cosine)
         if self._bm25:
             table[:, 3] = _standard(bm25_scores(query, self._titled))
         return table
