@@ -31,10 +31,13 @@ def serve(
 
     The API key comes from CTXSHAPER_API_KEY or the settings' file: on a command line others could read it.
     """
+    import logging.config
+
     import uvicorn
 
     from ctxshaper.serving.app import create_app
     from ctxshaper.serving.logs import configuration
+    from ctxshaper.serving.server import configured
     from ctxshaper.serving.settings import Settings
 
     given: dict[str, Any] = {"host": host, "port": port, "store": store}
@@ -45,15 +48,5 @@ def serve(
     settings = Settings.load(config, **{name: value for name, value in given.items() if value is not None})
     app = create_app(settings)
     typer.echo(f"ctxshaper: listening on {settings.host}:{settings.port} once the models are loaded", err=True)
-    uvicorn.run(
-        app,
-        host=settings.host,
-        port=settings.port,
-        log_config=configuration(),
-        access_log=False,
-        server_header=False,
-        # What was accepted is answered before the process ends.
-        timeout_graceful_shutdown=int(settings.timeout) + 5,
-        # A header is never so long; a slow one holds no more than this.
-        h11_max_incomplete_event_size=64 * 1024,
-    )
+    logging.config.dictConfig(configuration())
+    uvicorn.Server(configured(app, settings)).run()

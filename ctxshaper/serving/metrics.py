@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 # A warning without its numbers and quotations says which kind it is; the pieces are short.
-_PARTICULARS = re.compile(r"'[^']{0,200}'|\d[\d.,]{0,30}|[(:;].{0,2000}", re.DOTALL)
+_PARTICULARS = re.compile(r"'[^']{0,200}'|(?<!\w)\d[\d.,]{0,30}|[(:;].{0,2000}", re.DOTALL)
 _LONGEST = 80
 # How often a passage's keys were at hand, by where they were.
 _FOUND = (("memory", "cache_hits"), ("store", "from_store"), ("read", "cache_misses"))

@@ -10,6 +10,7 @@ import uvicorn
 
 from ctxshaper import FakeReader, Parts
 from ctxshaper.serving.app import create_app
+from ctxshaper.serving.server import configured
 from ctxshaper.serving.settings import Settings
 
 SPARSE = {"recipes": {"fast": "fast"}, "recipe": "fast"}
@@ -23,7 +24,7 @@ def settings(**given):
 def serving(told, parts=None):
     """The service as the command starts it, in a thread; gives its URL."""
     app = create_app(told, parts or Parts(reader=FakeReader()))
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", access_log=False))
+    server = uvicorn.Server(configured(app, told.model_copy(update={"port": 0})))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
