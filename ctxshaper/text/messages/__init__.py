@@ -1,8 +1,17 @@
 """Passages in chat messages: found in the rows of OpenAI's and Anthropic's form, and written back in their own."""
 
 from ctxshaper.text.messages.asking import said_by_user
-from ctxshaper.text.messages.finding import Item, find, replaced
-from ctxshaper.text.messages.forms import Path, answers_a_tool, fields, is_protected, read_by_model, rewritten, role_of
+from ctxshaper.text.messages.finding import Item, find, replaced, texts_of
+from ctxshaper.text.messages.forms import (
+    Path,
+    answers_a_tool,
+    fields,
+    is_protected,
+    read_by_model,
+    rewritten,
+    role_of,
+    said_by_assistant,
+)
 
 __all__ = [
     "Item",
@@ -15,5 +24,7 @@ __all__ = [
     "replaced",
     "rewritten",
     "role_of",
+    "said_by_assistant",
     "said_by_user",
+    "texts_of",
 ]

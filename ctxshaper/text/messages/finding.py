@@ -26,6 +26,7 @@ class Item:
         query: what is asked of its passages.
         asked_in: the place of the message in which that is asked: a user's, or the assistant's that called the tool.
         layout: where the passages stand in the text.
+        call: the id of the tool call that the text answers; empty where it answers none.
     """
 
     message: int
@@ -33,6 +34,7 @@ class Item:
     query: str
     asked_in: int
     layout: Layout
+    call: str = ""
 
     @property
     def text(self) -> str:
@@ -102,7 +104,7 @@ def find(messages: Sequence[Mapping[str, Any]], rows: Container[int] | None = No
             layout = layout_of(text)
             asked = questions.asked(place, text) if layout is not None else None
             if layout is not None and asked is not None:
-                items.append(Item(place, text.path, asked.text, asked.row, layout))
+                items.append(Item(place, text.path, asked.text, asked.row, layout, text.call))
     return items
 
 

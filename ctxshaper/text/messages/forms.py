@@ -76,7 +76,7 @@ def _blocks(
         of = block.get("type")
         if of in _TEXT and isinstance(block.get("text"), str):
             yield Text((*inside, "text"), block["text"], kind, call, title)
-        elif of == "tool_result" and kind == "said" and not block.get("is_error"):
+        elif of == "tool_result" and not block.get("is_error"):
             answered = block.get("tool_use_id")
             yield from _blocks(
                 block.get("content"), (*inside, "content"), "result", answered if isinstance(answered, str) else ""
@@ -148,6 +148,15 @@ def _list(message: Mapping[str, Any], key: str) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
+def said_by_assistant(message: Mapping[str, Any]) -> str:
+    """What an assistant's row says, without its thoughts and calls; empty for other roles."""
+    if role_of(message) != "assistant":
+        return ""
+    return "\n".join(
+        text.text for text in _blocks(message.get("content"), ("content",), "said", "") if text.text.strip()
+    )
+
+
 def read_by_model(message: Mapping[str, Any]) -> list[str]:
     """Every text of a row, of whatever role, that its model reads: what costs tokens, but for images and such."""
     found: list[str] = []
@@ -181,7 +190,7 @@ def rewritten(message: Mapping[str, Any], changes: Mapping[Path, str | None]) ->
     Args:
         message: the row; not changed.
         changes: by path, the new text; None takes the block that holds the text out of its list, and a block around
-            that one if nothing is left in it.
+            that one if nothing is left in it, but for the result of a tool.
 
     Raises:
         InvalidInputError: a path that the row does not have.
@@ -210,7 +219,7 @@ def _changed(value: Any, changes: list[tuple[Path, str | None]], depth: int) -> 
         left = [new.get(place, old) for place, old in enumerate(made)]
         left = [entry for entry in left if entry is not _GONE]
         return left if left or not depth else _GONE
-    if _GONE in new.values() and depth:
+    if _GONE in new.values() and depth and made.get("type") != "tool_result":  # a call has to be answered
         return _GONE
     made.update({key: [] if entry is _GONE else entry for key, entry in new.items()})
     return made

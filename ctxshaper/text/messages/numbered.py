@@ -1,4 +1,4 @@
-"""Numbered and titled blocks, as templates write passages: `[1] ...`, `Document 2: title`, `Source:` with `Content:`."""
+"""Numbered and titled blocks, as templates write passages: `[1] ...`, `Document 2: ...`, `Source:` with `Content:`."""
 
 from __future__ import annotations
 
