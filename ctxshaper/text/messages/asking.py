@@ -19,7 +19,6 @@ _QUESTION = re.compile(
 _ANSWER = re.compile(
     r"\n[ \t]{0,8}(?:[#*]{1,6}[ \t]?)?(?:[\w ]{0,20}answer|antwort|réponse|respuesta)[^\n:]{0,20}:", re.IGNORECASE
 )
-_TAG = re.compile(r"</?[A-Za-z][A-Za-z0-9_-]{0,40}>")
 
 
 class Asked(NamedTuple):
@@ -71,7 +70,7 @@ def said_by_user(message: Mapping[str, Any]) -> str:
             marked = list(_QUESTION.finditer(around)) if layout is not None else []
             outside = _ANSWER.split(around[marked[-1].end() :], maxsplit=1)[0] if marked else around
             if layout is not None:
-                outside = " ".join(_TAG.sub(" ", outside).split())
+                outside = " ".join(outside.split())
             if outside.strip():
                 said.append(outside.strip())
     return "\n".join(said)

@@ -35,13 +35,20 @@ class _Node:
 
 
 def json_layout(text: str) -> Layout | None:
-    """The passages of a text that is JSON; where it holds no list of them, all of it is one. None: not JSON."""
-    if text.lstrip()[:1] not in ("{", "[") or text.rstrip()[-1:] not in ("}", "]"):
+    """The passages of a text that is JSON; where it holds no list of them, all of it is one. None: not JSON.
+
+    A string by itself is a passage with quotes around it.
+    """
+    start, end = len(text) - len(text.lstrip()), len(text.rstrip())
+    if text[start : start + 1] + text[start:end][-1:] not in ("{}", "[]", '""'):
         return None
     try:
         parse_json(text, "a tool's result")
     except InvalidInputError:
         return None
+    if text[start] == '"':
+        inside = Span(start + 1, end - 1)
+        return Layout(text, (Slot(inside, escaped=True),), ((Sibling(inside, 0),),)) if len(inside) else None
     slots: list[Slot] = []
     rows: list[tuple[Sibling, ...]] = []
     top = _tree(text)
@@ -56,7 +63,6 @@ def json_layout(text: str) -> Layout | None:
             waiting += [(child, child.key.lower() in _LISTS) for child in reversed(node.inside) if child.inside]
     if slots:
         return Layout(text, tuple(slots), tuple(rows))
-    start, end = len(text) - len(text.lstrip()), len(text.rstrip())
     whole = Span(start, end)
     return Layout(text, (Slot(whole, kind="json"),), ((Sibling(whole, 0),),))
 

@@ -51,11 +51,13 @@ class Layout:
         text: the whole text.
         slots: where passages stand, in order, disjoint.
         rows: rows of siblings; every slot belongs to one sibling.
+        regions: where the text is about its passages, if that is more than the rows.
     """
 
     text: str
     slots: tuple[Slot, ...]
     rows: tuple[tuple[Sibling, ...], ...]
+    regions: tuple[Span, ...] = ()
 
     def moved(self, text: str, by: int) -> Layout:
         """The same layout inside of a longer text, in which it begins at this place."""
@@ -78,8 +80,8 @@ class Layout:
 
     def around(self) -> str:
         """The text around the passages, without their labels and tags."""
-        gone = [sibling.span for row in self.rows for sibling in row if sibling.slot is not None]
-        return _edited(self.text, [(span, "\n") for span in gone])
+        regions = self.regions or [Span(row[0].span.start, row[-1].span.end) for row in self.rows]
+        return _edited(self.text, [(span, "\n") for span in regions])
 
     def written(self, texts: Sequence[str | None]) -> str:
         """The text in which each passage says this; None drops it. What says what it said stays byte for byte.

@@ -72,10 +72,16 @@ def tagged_layout(text: str) -> Layout | None:
     if elements is None:
         return None
     built = _Builder(text)
+    regions = []
     for element in elements:
         if element.name in _ONE or element.name in _MANY:
+            found = len(built.slots)
             _read(built, element)
-    return Layout(text, tuple(built.slots), tuple(map(tuple, built.rows))) if built.slots else None
+            if len(built.slots) > found:
+                regions.append(Span(element.open.start, element.close.end))
+    if not built.slots:
+        return None
+    return Layout(text, tuple(built.slots), tuple(map(tuple, built.rows)), tuple(regions))
 
 
 def _read(built: _Builder, element: _Element) -> None:
