@@ -9,7 +9,8 @@ from ctxshaper.data import Span
 from ctxshaper.text.segments import sentences
 from ctxshaper.text.structures.tree import Container, Leaf, Structure
 
-_TOKEN = re.compile(r'[{}\[\],:]|"[^"\\]*(?:\\.[^"\\]*)*"|[^\s{}\[\],:"]+', re.DOTALL)
+# Every token of a text that parses as JSON: signs, strings with their quotes, numbers and names.
+TOKEN = re.compile(r'[{}\[\],:]|"[^"\\]*(?:\\.[^"\\]*)*"|[^\s{}\[\],:"]+', re.DOTALL)
 # Objects and arrays up to so many characters are kept or dropped whole; set by hand: about a sentence or two.
 _WHOLE = 300
 # The members that say which record this is, the telling ones first, if they are short.
@@ -78,7 +79,7 @@ def _parsed(source: str) -> tuple[list[Leaf], list[Container], list[str]]:
         if stack:
             stack[-1].last = is_container, place
 
-    for match in _TOKEN.finditer(source):
+    for match in TOKEN.finditer(source):
         start, end = match.span()
         sign = source[start]
         if sign in "{[":
