@@ -22,6 +22,7 @@ EXTRAS = {
     "langchain_core": "langchain",
     "llama_index": "llama-index",
     "triton": "gpu",
+    "opentelemetry": "telemetry",
 }
 
 
