@@ -107,8 +107,6 @@ class KeyShelf:
         return found
 
     def _read(self, wanted: Wanted) -> dict[bytes, PassageKeys]:
-        if not wanted:  # another request has read them
-            return {}
         with tracing.span("ctxshaper.prefill", passages=len(wanted), tokens_read=sum(map(len, wanted.values()))):
             return self._prefilled(wanted)
 
