@@ -4,6 +4,7 @@ Importing this package imports neither torch nor numpy: what needs them is loade
 install every public name can be imported; what needs an extra says which one when it is used.
 """
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +68,9 @@ if TYPE_CHECKING:
     from ctxshaper.stages.attnrank.profile import PositionProfile
 
 __version__ = "0.2.0"
+
+# An application that configures no logging gets none of ours on its standard error.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 _LAZY = {
     "AttentionRAG": "ctxshaper.stages",

@@ -28,6 +28,7 @@ EXTRAS = {
     "langchain_core": "langchain",
     "llama_index": "llama-index",
     "triton": "gpu",
+    "opentelemetry": "telemetry",
 }
 
 

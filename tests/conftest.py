@@ -10,6 +10,11 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import pytest
 import torch
 from hypothesis import settings
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 
 # Without a GPU the kernels run in Triton's interpreter. Triton asks once, at its own import, and a framework may import
 # it before the kernels' tests are collected.
@@ -42,6 +47,38 @@ def hotpot() -> list[dict]:
     if not path.is_file():
         pytest.skip("the evaluation data is not beside the project (../shared/data/hotpotqa_100.json)")
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+class _Switch(Sampler):
+    """Records spans while a test looks at them: elsewhere the suite runs as an application that samples none."""
+
+    on = False
+
+    def should_sample(self, *arguments, **options):
+        return SamplingResult(Decision.RECORD_AND_SAMPLE if self.on else Decision.DROP)
+
+    def get_description(self):
+        return "while a test looks"
+
+
+@pytest.fixture(scope="session")
+def collected():
+    """The switch and the exporter of the one tracer provider that a process can have."""
+    switch, exporter = _Switch(), InMemorySpanExporter()
+    provider = TracerProvider(sampler=switch)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    trace.set_tracer_provider(provider)
+    return switch, exporter
+
+
+@pytest.fixture
+def spans(collected):
+    """An exporter of OpenTelemetry that holds the spans which end during the test."""
+    switch, exporter = collected
+    exporter.clear()
+    switch.on = True
+    yield exporter
+    switch.on = False
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from ctxshaper.commands.calibrate import calibrate
 from ctxshaper.commands.doctor import doctor
 from ctxshaper.commands.evaluate import evaluate
 from ctxshaper.commands.index import index
+from ctxshaper.commands.logs import show_logs
 from ctxshaper.commands.mine_distractors import mine_distractors
 from ctxshaper.commands.profile import profile
 from ctxshaper.commands.serve import serve
@@ -68,6 +69,7 @@ def main(
     version: Annotated[bool, typer.Option("--version", help="Print the version and leave.", is_eager=True)] = False,
 ) -> None:
     """Shapes what a generator reads, between retrieval and generation."""
+    show_logs()
     if version:
         from ctxshaper import __version__
 

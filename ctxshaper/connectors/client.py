@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ctxshaper import tracing
 from ctxshaper.data import Budget, Context, Passage, json_safe
 from ctxshaper.errors import InvalidInputError
 
@@ -124,9 +125,6 @@ class Client:
             return self._failed(error)
 
     def _outcome(self, context: Context) -> Outcome:
-        # Where nothing is left there is no document to carry these, so they are logged too.
-        for warning in context.warnings:
-            _log.warning(warning)
         errors = [f"{stage.stage}: {stage.error}" for stage in context.trace.stages if stage.error]
         return Outcome(context, self.mode == "shadow", "; ".join(errors) or None)
 
@@ -134,5 +132,5 @@ class Client:
         if self.on_error == "raise":
             raise error
         problem = f"{type(error).__name__}: {error}"
-        _log.warning("shaping failed, and the input is passed on as it is: %s", problem)
+        _log.warning("shaping failed, and the input is passed on as it is: %s", tracing.described(error))
         return Outcome(None, self.mode == "shadow", problem)

@@ -46,6 +46,14 @@ class Budget:
         if not isinstance(self.adaptive, bool):
             raise InvalidInputError(f"adaptive must be True or False, but got {self.adaptive!r:.80}")
 
+    def __str__(self) -> str:
+        parts = [
+            f"{self.tokens} tokens" if self.tokens is not None else "",
+            f"{100 * self.share:.4g}%" if self.share is not None else "",
+            "auto" if self.adaptive else "",
+        ]
+        return ", ".join(filter(None, parts)) or "no limit"
+
     @classmethod
     def parse(cls, value: Any) -> Budget:
         """Read a budget: `500` tokens, `0.3` or `"30%"` of the input, `"auto"`, None for no limit; numbers as text too.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ctxshaper import tracing
+from ctxshaper.data import Message
 from ctxshaper.errors import CtxshaperError, GeneratorError, InvalidInputError, MissingDependencyError
 from ctxshaper.generators.base import Generator, Prompt, as_messages
 
@@ -29,14 +31,14 @@ class LangChainGenerator(Generator):
     def generate(self, prompt: Prompt) -> str:
         """The model's answer; anything that goes wrong inside is a GeneratorError."""
         messages = as_messages(prompt)
-        with _failures(self.model):
-            return text_of(getattr(reply := self.model.invoke(messages), "content", reply))
+        with _call(self.model, messages) as span:
+            return _said(span, getattr(reply := self.model.invoke(messages), "content", reply))
 
     async def agenerate(self, prompt: Prompt) -> str:
         """The same, by the model's own async method."""
         messages = as_messages(prompt)
-        with _failures(self.model):
-            return text_of(getattr(reply := await self.model.ainvoke(messages), "content", reply))
+        with _call(self.model, messages) as span:
+            return _said(span, getattr(reply := await self.model.ainvoke(messages), "content", reply))
 
 
 class LlamaIndexGenerator(Generator):
@@ -59,14 +61,14 @@ class LlamaIndexGenerator(Generator):
     def generate(self, prompt: Prompt) -> str:
         """The model's answer; anything that goes wrong inside is a GeneratorError."""
         messages = _chat_messages(prompt)
-        with _failures(self.model):
-            return text_of(self.model.chat(messages).message.content)
+        with _call(self.model, as_messages(prompt)) as span:
+            return _said(span, self.model.chat(messages).message.content)
 
     async def agenerate(self, prompt: Prompt) -> str:
         """The same, by the model's own async method."""
         messages = _chat_messages(prompt)
-        with _failures(self.model):
-            return text_of((await self.model.achat(messages)).message.content)
+        with _call(self.model, as_messages(prompt)) as span:
+            return _said(span, (await self.model.achat(messages)).message.content)
 
 
 def text_of(content: Any) -> str:
@@ -98,11 +100,25 @@ def _require(model: Any, sync: str, other: str, what: str) -> None:
         raise InvalidInputError(f"expected {what}, with {sync} and {other}, but got {type(model).__name__}")
 
 
+def _said(span: tracing.TraceSpan, content: Any) -> str:
+    text = text_of(content)
+    # Without usage: the framework's own instrumentation counts these tokens, and a viewer would add both.
+    tracing.answered(span, [text])
+    return text
+
+
+def _name(model: Any) -> str | None:
+    """What the framework's model calls the one behind it."""
+    named = (model, "model_name"), (model, "model"), (getattr(model, "metadata", None), "model_name")
+    return next((name for one, key in named if isinstance(name := getattr(one, key, None), str)), None)
+
+
 @contextlib.contextmanager
-def _failures(model: Any) -> Iterator[None]:
+def _call(model: Any, messages: Sequence[Message]) -> Iterator[tracing.TraceSpan]:
     # Each framework and vendor raises errors of its own; callers need one kind to catch.
     try:
-        yield
+        with tracing.chat(_name(model), [messages]) as span:
+            yield span
     except CtxshaperError:
         raise
     except Exception as error:

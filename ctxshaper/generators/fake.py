@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ctxshaper import tracing
 from ctxshaper.errors import GeneratorError
 from ctxshaper.generators.base import Prompt, ScoringGenerator, as_text
 
@@ -41,8 +42,9 @@ class FakeGenerator(ScoringGenerator):
         Raises:
             GeneratorError: the script has none for this prompt.
         """
-        time.sleep(self.delay)
-        return self._answer(as_text(prompt))
+        with tracing.chat("fake", [prompt]) as span:
+            time.sleep(self.delay)
+            return self._answer(prompt, span)
 
     def generate_batch(self, prompts: Sequence[Prompt]) -> list[str]:
         """The script's answers, one after the other: a list of them goes by the prompts' order."""
@@ -57,8 +59,9 @@ class FakeGenerator(ScoringGenerator):
 
     async def agenerate(self, prompt: Prompt) -> str:
         """The same; its delay does not block the event loop."""
-        await asyncio.sleep(self.delay)
-        return self._answer(as_text(prompt))
+        with tracing.chat("fake", [prompt]) as span:
+            await asyncio.sleep(self.delay)
+            return self._answer(prompt, span)
 
     async def agenerate_batch(self, prompts: Sequence[Prompt]) -> list[str]:
         """The script's answers, one after the other, as `generate_batch` gives them."""
@@ -80,13 +83,15 @@ class FakeGenerator(ScoringGenerator):
         """The same for many pairs, in their order."""
         return [self.logprobs(prompt, continuation) for prompt, continuation in pairs]
 
-    def _answer(self, text: str) -> str:
+    def _answer(self, prompt: Prompt, span: tracing.TraceSpan) -> str:
+        text = as_text(prompt)
         with self._lock:
             turn = len(self.prompts)
             self.prompts.append(text)
         answer = self._look_up(text, turn)
         if isinstance(answer, BaseException):
             raise answer
+        tracing.answered(span, [answer], self.count_tokens(text), self.count_tokens(answer))
         return answer
 
     def _look_up(self, text: str, turn: int) -> Answer:

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from ctxshaper import tracing
 from ctxshaper.errors import GeneratorError, InvalidInputError
 from ctxshaper.generators.adapters import text_of
 from ctxshaper.generators.base import Generator, Prompt, as_messages
@@ -90,6 +91,20 @@ class OpenAIGenerator(Generator):
         return blocking(lambda: self.agenerate_batch(prompts))
 
     async def _ask(self, prompt: Prompt) -> str:
+        with tracing.chat(
+            self.model,
+            [prompt],
+            provider="openai",
+            max_tokens=self.max_new_tokens,
+            temperature=self.temperature,
+            remote=True,
+        ) as span:
+            span.put({"server.address": urlsplit(self.base_url).hostname})
+            text, usage = await self._asked(prompt)
+            tracing.answered(span, [text], *usage)
+        return text
+
+    async def _asked(self, prompt: Prompt) -> tuple[str, tuple[int | None, int | None]]:
         key = self._key()
         login = _login(self.base_url)
         hide = Redactor([key, login, login.partition(":")[2] or login, urlsplit(self.base_url).password or ""])
@@ -113,7 +128,7 @@ class OpenAIGenerator(Generator):
                 except (load_httpx().HTTPError, load_httpx().InvalidURL, OSError, EncodingError) as error:
                     problem = f"{type(error).__name__}: {error}".rstrip(": ")
                 if reply is not None and reply.status == 200:
-                    return _answer(reply, hide)
+                    return _answer(reply, hide), _usage(reply)
                 if reply is not None:
                     problem = f"status {reply.status}: {_beginning(reply, hide)}"
                     wait = max(wait, _retry_after(reply.headers.get("retry-after", "")))
@@ -199,6 +214,17 @@ def _answer(reply: Reply, hide: Redactor) -> str:
     if refusal and not content:
         raise GeneratorError(f"the model refused: {hide(str(refusal))[:_SHOWN]}")
     return text_of(content)
+
+
+def _usage(reply: Reply) -> tuple[int | None, int | None]:
+    """The tokens of prompt and answer as the endpoint counted them; None where it says nothing that can be read."""
+    try:
+        told = json.loads(reply.body)["usage"]
+        counts = [told.get(name) for name in ("prompt_tokens", "completion_tokens")]
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None, None
+    read, written = (count if type(count) is int and 0 <= count < 2**63 else None for count in counts)
+    return read, written
 
 
 def _retry_after(value: str) -> float:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ctxshaper import tracing
 from ctxshaper.data import deadline
 from ctxshaper.errors import InvalidInputError, MissingDependencyError
 from ctxshaper.models.finding import resolve_embedder
@@ -124,7 +125,11 @@ class Embedder:
     def _embed(self, texts: Sequence[str], *, stored: bool) -> NDArray[np.float32]:
         if not texts:
             return np.zeros((0, 1), dtype=np.float32)
-        with self._lock:
+        with tracing.span("ctxshaper.embed", "EMBEDDING", texts=len(texts)) as span, self._lock:
+            if span.recording:
+                name = self.source.name
+                span.put({"embedding.model_name": name, "gen_ai.request.model": name})
+                span.put({"gen_ai.operation.name": "embeddings"})
             rows = {text: self._known[text] for text in texts if text in self._known}
             store = self._vectors if stored and len(rows) < len(set(texts)) else None
             if store is not None:
@@ -143,6 +148,7 @@ class Embedder:
                 if store is not None:
                     store.put_many(batch, vectors)
                 rows |= zip(batch, restored(vectors), strict=True)
+            span.set(embedded=len(new), known=len(rows) - len(new))
             for text in texts:
                 self._known[text] = rows[text]
                 self._known.move_to_end(text)

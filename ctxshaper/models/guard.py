@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+from ctxshaper import tracing
 from ctxshaper.errors import CtxshaperError, MissingDependencyError, ModelError
 from ctxshaper.models.finding import ModelSource
 
@@ -27,7 +28,7 @@ def loading(source: ModelSource) -> Iterator[None]:
         from transformers.utils import logging as transformers_logging
     except ImportError as error:
         raise MissingDependencyError("reading needs torch and transformers; pip install 'ctxshaper[reader]'") from error
-    with _ONE_AT_A_TIME, _quiet(transformers_logging):
+    with tracing.span("ctxshaper.load", model=source.name), _ONE_AT_A_TIME, _quiet(transformers_logging):
         try:
             yield
         except (CtxshaperError, MemoryError):

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ctxshaper import tracing
 from ctxshaper.data import deadline
 from ctxshaper.errors import GeneratorError, ModelError
 from ctxshaper.models.attention import AttentionCall
@@ -132,21 +133,30 @@ class LanguageModel:
             GeneratorError: prompt and answer do not fit into the model's window; nothing is cut to make them fit.
             DeadlineError: the request's time is over; asked between tokens.
         """
-        rows = [self.chat.encode(prompt) for prompt in prompts]
+        with tracing.chat(self.name, prompts, max_tokens=max_new_tokens, temperature=temperature) as span:
+            rows = [self.chat.encode(prompt) for prompt in prompts]
+            drawing = {"temperature": temperature, "top_p": top_p} if temperature else {}
+            written = self._written(rows, max_new_tokens, drawing)
+            answers = [str(self.tokenizer.decode(tokens, skip_special_tokens=True)) for tokens in written]
+            said = sum(token != self._pad for tokens in written for token in tokens)
+            tracing.answered(span, answers, sum(map(len, rows)), said)
+        return answers
+
+    def _written(self, rows: Sequence[list[int]], most: int, drawing: dict[str, float]) -> list[list[int]]:
+        """The tokens of the answers to rows of tokens."""
         longest = max(map(len, rows), default=0)
         if longest >= self.context_window:
             raise GeneratorError(
                 f"the prompt has {longest} tokens, but {self.name} reads {self.context_window}; "
                 "send less text or use a model with a larger window"
             )
-        drawing = {"temperature": temperature, "top_p": top_p} if temperature else {}
-        result = [""] * len(rows)
-        for batch in batches([len(row) + max_new_tokens for row in rows], whole=self.context_window):
-            room = min(max_new_tokens, self.context_window - max(len(rows[i]) for i in batch))
+        result: list[list[int]] = [[] for _ in rows]
+        for batch in batches([len(row) + most for row in rows], whole=self.context_window):
+            room = min(most, self.context_window - max(len(rows[i]) for i in batch))
             with self._turn():
                 answers = write(self.model, [rows[i] for i in batch], self._pad, room, drawing)
             for index, answer in zip(batch, answers, strict=True):
-                result[index] = str(self.tokenizer.decode(answer, skip_special_tokens=True))
+                result[index] = answer
         return result
 
     def logprobs_batch(self, pairs: Sequence[tuple[ChatPrompt, str]]) -> list[list[float]]:

@@ -19,6 +19,8 @@ class FitBudget(Stage):
     Where not even the first sentence fits, its beginning is kept.
     """
 
+    span_kind = "CHAIN"
+
     def shape(self, context: Context, run: Run) -> Context:
         """Apply the rule of the class."""
         if context.limit is None or context.tokens <= context.limit:

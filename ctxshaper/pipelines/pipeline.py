@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from ctxshaper import tracing
 from ctxshaper.data import Budget, Context, Message, Passage, Rendering, StageTrace
 from ctxshaper.data.deadline import Deadline, under
 from ctxshaper.errors import DeadlineError, InvalidInputError
@@ -39,6 +41,8 @@ _AT_ONCE = 16
 _AHEAD = 256
 BudgetLike = Budget | str | int | float | None
 
+_log = logging.getLogger(__name__)
+
 
 class Pipeline:
     """Shapes what a retriever returned into what a generator reads. Thread-safe.
@@ -62,6 +66,9 @@ class Pipeline:
         rendering: how passages become text.
         on_error: "raise", or "skip": a stage that fails passes the context on unchanged, and the trace and a warning
             say so.
+
+    Attributes:
+        recipe: the name of the recipe that it was made from, for traces; None without one.
 
     Raises:
         InvalidInputError: an option that is not allowed.
@@ -98,6 +105,7 @@ class Pipeline:
         self.budget = Budget.parse(budget)
         self.rendering = rendering or Rendering()
         self.on_error = on_error
+        self.recipe: str | None = None
 
     def __repr__(self) -> str:
         return f"Pipeline([{', '.join(map(repr, self.stages))}], budget={self.budget!r})"
@@ -119,7 +127,9 @@ class Pipeline:
             "rendering": loaded.rendering,
             "on_error": loaded.on_error,
         }
-        return cls(loaded.stages, **{**options, **parts})
+        made = cls(loaded.stages, **{**options, **parts})
+        made.recipe = loaded.name
+        return made
 
     def remember(self, passages: Passages) -> Remembered:
         """Compute ahead of time what these stages need of passages, so that the first query finds it: keys, embeddings.
@@ -251,7 +261,19 @@ class Pipeline:
             raise
 
     def _steps(self, run: Run, query: str, passages: Passages, budget: BudgetLike, history: Sequence[Message]) -> Steps:
-        start = context = self._start(query, passages, budget, history)
+        names = [stage.name for stage in self.stages]
+        with tracing.span("ctxshaper.shape", recipe=self.recipe, stages=names) as span:
+            span.say({"input.value": query, "input.mime_type": "text/plain"})
+            start = self._start(query, passages, budget, history)
+            span.set(passages=len(start.passages), tokens_in=start.tokens_in, budget=str(start.budget))
+            context = yield from self._staged(start, run)
+            span.set(kept=len(context.passages), tokens_out=context.tokens, warnings=len(context.warnings))
+            span.set(set_aside=len(context.set_aside), answerable=context.answerable)
+            span.say({"output.value": context.text, "output.mime_type": "text/plain"})
+            return context
+
+    def _staged(self, start: Context, run: Run) -> Steps:
+        context = start
         for stage in self.stages:
             context = yield from self._tried(stage, context, run)
         # The last word on the budget is worth a line of the trace only where it had to speak.
@@ -260,7 +282,9 @@ class Pipeline:
             context = fitted
         if start.text and not context.text and not context.warnings:
             # Stages say so themselves where they know why.
-            context = replace(context, warnings=(f"nothing is kept: no stage left anything under {start.budget}",))
+            warning = f"nothing is kept: no stage left anything (budget: {start.budget})"
+            _log.warning(warning)
+            context = replace(context, warnings=(warning,))
         return context
 
     def _start(self, query: str, passages: Passages, budget: BudgetLike, history: Sequence[Message]) -> Context:
@@ -295,26 +319,41 @@ class Pipeline:
                 tokens_out=context.tokens,
                 error=problem,
             )
+            _log.warning("%s failed and was skipped: %s", stage.name, tracing.described(error))
             warning = f"{stage.name} failed and was skipped: {problem}"
             return replace(context, trace=context.trace.add(trace), warnings=(*context.warnings, warning))
 
 
 async def _adrive(steps: Steps, run: Run, deadline: Deadline) -> Context:
     """Run steps to their end: computing in a thread, awaiting the generator wherever they ask."""
+    # One context for them all, whichever thread runs them: a span of a stage lasts over its questions to the generator,
+    # whose spans are its children.
+    own, computing = copy_context(), True
     resume: Callable[[], Sequence[Prompt]] = partial(next, steps)
-    while True:
-        context, prompts = await asyncio.to_thread(_advanced, resume)
-        if context is not None:
-            return context
+    try:
+        while True:
+            context, prompts = await asyncio.to_thread(own.run, _advanced, resume)
+            if context is not None:
+                return context
+            computing = False
+            try:
+                answers = await asyncio.create_task(_answers(run, prompts, deadline), context=own)
+            except Exception as error:  # noqa: BLE001  # the stage may know what to do without an answer
+                deadline.check()  # but not without time
+                resume = partial(steps.throw, error)
+            else:
+                resume = partial(steps.send, answers)
+            computing = True
+    finally:
+        if not computing:  # otherwise a thread is at it, which stops by itself
+            own.run(steps.close)
+
+
+async def _answers(run: Run, prompts: Sequence[Prompt], deadline: Deadline) -> list[str]:
+    with tracing.span("ctxshaper.generate", prompts=len(prompts)):
         generator = await asyncio.to_thread(lambda: run.parts.generator)
-        try:
-            async with asyncio.timeout(deadline.left):
-                answers = await generator.agenerate_batch(prompts)
-        except Exception as error:  # noqa: BLE001  # the stage may know what to do without an answer
-            deadline.check()  # but not without time
-            resume = partial(steps.throw, error)
-        else:
-            resume = partial(steps.send, answers)
+        async with asyncio.timeout(deadline.left):
+            return await generator.agenerate_batch(prompts)
 
 
 def _advanced(resume: Callable[[], Sequence[Prompt]]) -> tuple[Context | None, Sequence[Prompt]]:

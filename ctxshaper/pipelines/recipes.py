@@ -34,12 +34,14 @@ class Recipe:
         budget: the default budget.
         rendering: how passages become text.
         on_error: what happens when a stage fails.
+        name: what traces call it: the name under which it ships, or its file's; not written in the file itself.
     """
 
     stages: tuple[Stage, ...]
     budget: Budget = field(default_factory=Budget)
     rendering: Rendering = field(default_factory=Rendering)
     on_error: Literal["raise", "skip"] = "raise"
+    name: str | None = field(default=None, compare=False)
 
     @classmethod
     def load(cls, name: str | Path) -> Recipe:
@@ -85,7 +87,7 @@ class Recipe:
             raise RecipeError(f"{where}: not valid YAML: {getattr(error, 'problem', error)!s:.300}") from error
         reader = _Reader(name)
         entries = reader.mapping(root, "the recipe")
-        reader.known(entries, {f.name for f in fields(cls)}, "the recipe")
+        reader.known(entries, {f.name for f in fields(cls)} - {"name"}, "the recipe")
         if "stages" not in entries or not isinstance(entries["stages"][1], yaml.SequenceNode):
             raise RecipeError(f"{name}: a recipe needs `stages:`, a list of {', '.join(stage_names())}")
         values: dict[str, Any] = {"stages": tuple(map(reader.stage, entries["stages"][1].value))}
@@ -102,7 +104,7 @@ class Recipe:
             node = entries["on_error"][1]
             values["on_error"] = reader.plain(node)
             reader.typed(values["on_error"], Literal["raise", "skip"], node, "on_error")
-        return cls(**values)
+        return cls(**values, name=Path(name).stem)
 
 
 def shipped_recipes() -> list[str]:

@@ -27,13 +27,14 @@ def read_evidence(model: ReaderModel, requests: Sequence[tuple[str, Sequence[Pas
     questions = [layout.question(query) for query, _ in requests]
     # A GPU is at work on the queries while the host looks the passages up.
     rows = model.questions(SET).rows(questions, _without(model))
+    asking = time.perf_counter() - started
     prepared = [layout.prepare(passages) for _, passages in requests]
     with model.shelf_for(SET).take(*_together(prepared)) as taken:
         readings = []
         for (query, _), question, own, some in zip(requests, questions, rows, prepared, strict=True):
             if model.profile.rows == "rare":
                 own = by_rarity(own, [question.ids[row] for row in question.rows], list(some.wanted.values()))
-            readings.append(_reading(model, query, own, some, taken, started))
+            readings.append(_reading(model, query, own, some, taken, started, asking))
     return readings
 
 
@@ -61,7 +62,7 @@ def read_evidence_rows(
     """See `Reader.read_rows`."""
     started, prepared = time.perf_counter(), model.layout.prepare(passages)
     with model.shelf_for(SET).take(prepared.wanted, prepared.lengths) as taken:
-        return _reading(model, "", rows, prepared, taken, started, whole)
+        return _reading(model, "", rows, prepared, taken, started, 0.0, whole)
 
 
 def _together(prepared: Sequence[Prepared]) -> tuple[Wanted, Mapping[bytes, int]]:
@@ -82,10 +83,11 @@ def _reading(
     prepared: Prepared,
     taken: Taken,
     started: float,
+    asking: float,
     whole: Partial | None = None,
 ) -> Reading:
     found = evidence_scores(rows, model.heads(SET).slots, taken, prepared.lengths, whole)
-    notes = notes_of(taken, started, model, SET)
+    notes = notes_of(taken, started, asking, model, SET)
     return Reading(query, readings_of(model, prepared, found), notes, found.on_prefix, model.profile.abstention)
 
 
@@ -95,12 +97,14 @@ def readings_of(model: ReaderModel, prepared: Prepared, found: Scores) -> Passag
     return PassageReadings(len(tokens), lambda i: PassageReading(tokens[i].offsets, joined(tokens[i], found)))
 
 
-def notes_of(taken: Taken, started: float, model: ReaderModel, name: str) -> dict[str, object]:
-    """What a reading took, for the trace."""
+def notes_of(taken: Taken, started: float, asking: float, model: ReaderModel, name: str) -> dict[str, object]:
+    """What a reading took, for the trace; `asking` is the seconds of the query's own pass."""
     notes: dict[str, object] = {
         "cache_hits": taken.hits,
         "cache_misses": taken.misses,
         "from_store": taken.stored,
+        "query_milliseconds": 1e3 * asking,
+        "prefill_milliseconds": 1e3 * taken.seconds,
         "milliseconds": 1e3 * (time.perf_counter() - started),
     }
     if not model.keeps(name):

@@ -28,10 +28,12 @@ def read_gem_alone(model: ReaderModel, query: str, passages: Sequence[Passage | 
     last = len(question.ids) - 1
     question = replace(question, rows=(last,), counts=np.ones(1), key=question.key + b"last")
     prepared = layout.prepare(passages)
+    before = time.perf_counter()
     rows = model.questions(SET).rows([question])[0]
+    asking = time.perf_counter() - before
     with model.shelf_for(SET).take(prepared.wanted, prepared.lengths) as taken:
         found = gem_token_scores(rows, model.heads(SET).slots, taken)
-        return Reading(query, readings_of(model, prepared, found), notes_of(taken, started, model, SET))
+        return Reading(query, readings_of(model, prepared, found), notes_of(taken, started, asking, model, SET))
 
 
 def read_gem_prompt(model: ReaderModel, query: str, passages: Sequence[Passage | str], *, calibrated: bool) -> Reading:

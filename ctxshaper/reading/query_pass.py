@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ctxshaper import tracing
 from ctxshaper.data import deadline
 from ctxshaper.kernels import GraphedCall
 from ctxshaper.kernels.dispatch import half_precision_reason, head_dim_reason, use_triton
@@ -79,9 +80,11 @@ class QueryPasses:
             DeadlineError: the request's time is over.
         """
         found: dict[bytes, Pass] = {}
-        for batch in self._batches(asked):
-            deadline.check()
-            found |= self._read_batch({key: asked[key] for key in batch})
+        tokens = sum(rows[-1] + 1 for _, rows in asked.values())
+        with tracing.span("ctxshaper.query_pass", queries=len(asked), tokens_read=tokens):
+            for batch in self._batches(asked):
+                deadline.check()
+                found |= self._read_batch({key: asked[key] for key in batch})
         return found
 
     def _batches(self, asked: Mapping[bytes, tuple[Sequence[int], Sequence[int]]]) -> Iterator[list[bytes]]:

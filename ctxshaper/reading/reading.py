@@ -112,7 +112,9 @@ class Reading:
     Attributes:
         query: the query.
         passages: one entry per passage, in the order given.
-        notes: what it took, for the trace: passages read and remembered, milliseconds; plain JSON data.
+        notes: what it took, for the trace; plain JSON data: how many passages were in memory (`cache_hits`), came from
+            the store (`from_store`) or were read (`cache_misses`), and `milliseconds`, of which `query_milliseconds`
+            went to the query's own pass and `prefill_milliseconds` to reading passages.
         on_prefix: the share of the query's attention that stayed on the prompt's prefix, in [0, 1]: much where no
             passage draws it; None where it is not known.
         abstention: what turns that into the probability that any passage answers; None where it was not calibrated.

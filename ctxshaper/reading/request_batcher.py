@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
+from ctxshaper import tracing
 from ctxshaper.data import deadline
 from ctxshaper.data.deadline import Deadline
 from ctxshaper.errors import DeadlineError
@@ -46,6 +47,7 @@ class _Request(Generic[Text, Handle]):
     error: Exception | None = None
     done: bool = False
     gone: bool = False
+    reader: tracing.Place | None = None
 
 
 class RequestBatcher(Generic[Text, Handle]):
@@ -98,10 +100,10 @@ class RequestBatcher(Generic[Text, Handle]):
         with self._turn:
             self._waiting.append(request)
             try:
-                while self._busy and not request.done:
-                    self._turn.wait(None if request.limit is None else _SLICE)
-                    if request.limit is not None and not request.done:
-                        request.limit.check()
+                if self._busy:
+                    with tracing.span("ctxshaper.wait") as span:
+                        self._wait(request)
+                        span.link(request.reader)
             except BaseException:
                 self._leave(request)
                 raise
@@ -109,6 +111,12 @@ class RequestBatcher(Generic[Text, Handle]):
                 return False
             self._busy = True
             return True
+
+    def _wait(self, request: _Request[Text, Handle]) -> None:
+        while self._busy and not request.done:
+            self._turn.wait(None if request.limit is None else _SLICE)
+            if request.limit is not None and not request.done:
+                request.limit.check()
 
     def _leave(self, request: _Request[Text, Handle]) -> None:
         request.gone = True
@@ -136,6 +144,9 @@ class RequestBatcher(Generic[Text, Handle]):
     def _read_for(self, requests: list[_Request[Text, Handle]]) -> None:
         deadline.check()
         requests = [request for request in requests if not request.gone]
+        place = tracing.here()
+        for request in requests:
+            request.reader = place
         wanted = {key: ids for request in requests for key, ids in request.wanted.items()}
         # Somebody may have read it while these waited.
         handles = self._memories.take(wanted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ctxshaper import tracing
 from ctxshaper.data import deadline
 from ctxshaper.errors import DeadlineError, InvalidInputError
 from ctxshaper.reading.head_sets import Slot
@@ -32,6 +34,7 @@ class Taken:
         hits: passages that were in memory.
         stored: passages that came from the store.
         absent: content keys of those that the model had to read.
+        seconds: that reading them took, with the time that it waited for other requests to read; 0 where none was.
     """
 
     held: HeldKeys
@@ -39,6 +42,7 @@ class Taken:
     hits: int
     stored: int
     absent: frozenset[bytes]
+    seconds: float
 
     @property
     def misses(self) -> int:
@@ -80,8 +84,11 @@ class KeyShelf:
             missing = held.missing
             stored = self._stored(missing)
             absent = {key: wanted[key] for key in missing if key not in stored}
-            _put(held, {**stored, **self._batcher.read(absent)})
-            yield Taken(held, self.slots, len(lengths) - len(missing), len(stored), frozenset(absent))
+            started = time.perf_counter()
+            read = self._batcher.read(absent)
+            seconds = time.perf_counter() - started if absent else 0.0
+            _put(held, {**stored, **read})
+            yield Taken(held, self.slots, len(lengths) - len(missing), len(stored), frozenset(absent), seconds)
         finally:
             held.release()
 
@@ -100,6 +107,10 @@ class KeyShelf:
         return found
 
     def _read(self, wanted: Wanted) -> dict[bytes, PassageKeys]:
+        with tracing.span("ctxshaper.prefill", passages=len(wanted), tokens_read=sum(map(len, wanted.values()))):
+            return self._prefilled(wanted)
+
+    def _prefilled(self, wanted: Wanted) -> dict[bytes, PassageKeys]:
         found: dict[bytes, PassageKeys] = {}
         try:
             for names, lengths, keys in self._prefill.read(wanted):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from abc import ABC, abstractmethod
@@ -9,12 +10,14 @@ from collections.abc import Generator as Flow
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
-from typing import TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
+from ctxshaper import tracing
 from ctxshaper.data import Context, Decision, Passage, Span, StageTrace, gaps, merge_spans
 from ctxshaper.errors import CtxshaperError, InvalidInputError, StageError
 from ctxshaper.generators.base import Prompt
 from ctxshaper.stages.parts import Parts
+from ctxshaper.stages.recorded import record
 from ctxshaper.stages.run import Log, Run
 from ctxshaper.stages.trimming import select_or_trim
 from ctxshaper.stages.units import Unit, UnitKind, units_of
@@ -22,10 +25,18 @@ from ctxshaper.stages.units import Unit, UnitKind, units_of
 # What a stage that lets a language model write yields (prompts), is sent (their answers) and returns.
 Steps: TypeAlias = Flow[Sequence[Prompt], list[str], Context]
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Stage(ABC):
-    """One method of shaping. A subclass is a frozen dataclass: its fields are its options."""
+    """One method of shaping. A subclass is a frozen dataclass: its fields are its options.
+
+    Attributes:
+        span_kind: what viewers of traces draw it as: "RERANKER" where it chooses and orders, "CHAIN" otherwise.
+    """
+
+    span_kind: ClassVar[Literal["RERANKER", "CHAIN"]] = "RERANKER"
 
     @property
     def name(self) -> str:
@@ -56,12 +67,21 @@ class Stage(ABC):
         """
 
     def traced(self, context: Context, run: Run) -> Steps:
-        """`steps`, with the trace of what happened added to the context.
+        """`steps` in a span, with the trace of what happened added to the context; warnings go to the log too.
 
         Raises:
             StageError: the stage failed in a way that it did not foresee; the cause is chained.
             CtxshaperError: an error of its own that says what to do.
         """
+        with tracing.span(f"ctxshaper.stage.{self.name}", self.span_kind) as span:
+            shaped, log = yield from self._timed(context, run)
+            record(span, context, shaped, log, documents=self.span_kind == "RERANKER")
+        for warning in log.warnings:
+            _log.warning("%s: %s", self.name, warning)
+        warnings = (*shaped.warnings, *(f"{self.name}: {warning}" for warning in log.warnings))
+        return replace(shaped, warnings=warnings)
+
+    def _timed(self, context: Context, run: Run) -> Flow[Sequence[Prompt], list[str], tuple[Context, Log]]:
         started, log = time.perf_counter(), Log()
         try:
             shaped = yield from self.steps(context, replace(run, log=log))
@@ -79,8 +99,7 @@ class Stage(ABC):
             decisions=(*log.decisions, *_unsaid(context.passages, shaped.passages, log.decisions)),
             notes=log.notes,
         )
-        warnings = (*shaped.warnings, *(f"{self.name}: {warning}" for warning in log.warnings))
-        return replace(shaped, trace=context.trace.add(trace), warnings=warnings)
+        return replace(shaped, trace=context.trace.add(trace)), log
 
     def __call__(self, context: Context, parts: Parts | None = None) -> Context:
         """Run the stage by itself and add its trace; the embedded models where no parts are given."""
@@ -153,6 +172,8 @@ class WritingStage(Stage):
     one function serves callers that block and callers that await: neither waits inside it.
     """
 
+    span_kind = "CHAIN"
+
     @abstractmethod
     def steps(self, context: Context, run: Run) -> Steps:
         """Shape a context, yielding prompts and taking their answers."""
@@ -168,7 +189,8 @@ def drive(steps: Steps, run: Run) -> Context:
         prompts = next(steps)
         while True:
             try:
-                answers = run.parts.generator.generate_batch(prompts)
+                with tracing.span("ctxshaper.generate", prompts=len(prompts)):
+                    answers = run.parts.generator.generate_batch(prompts)
             except Exception as error:  # noqa: BLE001  # the stage may know what to do without an answer
                 prompts = steps.throw(error)
             else:
@@ -176,6 +198,8 @@ def drive(steps: Steps, run: Run) -> Context:
     except StopIteration as done:
         context: Context = done.value
         return context
+    finally:
+        steps.close()  # here and now, where the spans that it has begun are current
 
 
 def _unsaid(before: Iterable[Passage], after: Iterable[Passage], said: Iterable[Decision]) -> Iterable[Decision]:

@@ -61,9 +61,11 @@ class GemFilter(Stage):
         """Apply the rule of the class."""
         if not context.passages:
             return context
-        reader, independent = run.parts.reader, self.reading == "independent"
-        reading = reader.read_gem(context.query, context.passages, independent=independent, calibrated=self.calibrated)
-        run.log.notes.update(reading.notes)
+        asked, passages, alone = context.query, context.passages, self.reading == "independent"
+        reading = run.reading(
+            passages,
+            lambda: run.parts.reader.read_gem(asked, passages, independent=alone, calibrated=self.calibrated),
+        )
         if self.unit == "token":
             return self._tokens(context, reading, run.log)
         units = units_of(context, self.unit)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ctxshaper import tracing
 from ctxshaper.data import Decision, Passage, Span
 from ctxshaper.stages.parts import Parts
 
@@ -20,7 +21,7 @@ class Log:
     Attributes:
         notes: anything worth a place in the trace; plain JSON data.
         decisions: what it decided about each unit of text.
-        warnings: what the user should know, in plain sentences.
+        warnings: what the user should know, in plain sentences; they are logged, so they quote no text.
     """
 
     notes: dict[str, Any] = field(default_factory=dict)
@@ -59,5 +60,13 @@ class Run:
         """
         name = (query, tuple((p.title, p.source) for p in passages))
         if name not in self._readings:
-            self._readings[name] = self.parts.reader.read(query, passages)
+            self._readings[name] = self.reading(passages, lambda: self.parts.reader.read(query, passages))
         return self._readings[name]
+
+    def reading(self, passages: Sequence[Passage], read: Callable[[], Reading]) -> Reading:
+        """What a reader gives, in a span; what it took is noted under `notes["readings"]`."""
+        with tracing.span("ctxshaper.read", passages=len(passages)) as span:
+            found = read()
+            span.set(**{key: found.notes.get(key) for key in ("cache_hits", "cache_misses", "from_store")})
+        self.log.notes.setdefault("readings", []).append(dict(found.notes))
+        return found

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from ctxshaper import tracing
 from ctxshaper.data.deadline import Deadline, check, under
 from ctxshaper.errors import DeadlineError
 from ctxshaper.reading.request_batcher import RequestBatcher
@@ -51,7 +52,8 @@ def batched(wanted_by_thread, fail=()):
 
     def work(number, wanted):
         try:
-            results[number] = batcher.read(wanted)
+            with tracing.span(f"request {number}"):
+                results[number] = batcher.read(wanted)
         except ValueError as error:
             results[number] = error
 
@@ -74,6 +76,17 @@ def test_what_arrives_during_a_reading_is_read_in_one_batch():
     assert batches == [[b"a"], [b"b", b"c", b"d"]]
     assert all(set(results[n]) == set(wanted) for n, wanted in enumerate(requests))
     assert memories.held == {"a": 2, "b": 1, "c": 2, "d": 1}  # one hold for each request that got it
+
+
+def test_who_waits_has_a_span_that_leads_to_whoever_read_for_it(spans):
+    batched([{b"a": (1,)}, {b"b": (2,)}, {b"c": (3,)}])
+    requests = {span.context.span_id: span.name for span in spans.get_finished_spans() if span.name[:7] == "request"}
+    waits = [span for span in spans.get_finished_spans() if span.name == "ctxshaper.wait"]
+    read_by = {requests[span.parent.span_id]: [requests[link.context.span_id] for link in span.links] for span in waits}
+    # The second in line took its turn and read for the third; the first read alone, and waited for nobody.
+    assert sorted(map(len, read_by.values())) == [0, 1]
+    ((served, (server,)),) = ((name, links) for name, links in read_by.items() if links)
+    assert {served, server} == {"request 1", "request 2"}
 
 
 def test_a_request_that_fails_takes_no_other_with_it():

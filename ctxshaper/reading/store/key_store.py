@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ctxshaper import tracing
 from ctxshaper.data import deadline
 from ctxshaper.errors import InvalidInputError, MissingDependencyError
 from ctxshaper.reading.store.records import FILE, content_hash, namespace_of
@@ -86,6 +87,12 @@ class KeyStore:
         Raises:
             DeadlineError: the request's time is over.
         """
+        with tracing.span("ctxshaper.store.get", store_kind=kind, keys=len(keys)) as span:
+            found = self._found(kind, fingerprint, keys)
+            span.set(hits=len(found), misses=len(keys) - len(found))
+        return found
+
+    def _found(self, kind: str, fingerprint: bytes, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         shared = self._environment()
         hashes = {key: content_hash(kind, fingerprint, key) for key in keys}
         damaged: dict[bytes, Place] = {}
@@ -130,13 +137,20 @@ class KeyStore:
         Raises:
             DeadlineError: the request's time is over; what was written so far stays.
         """
+        self._environment()
+        if self.read_only:
+            return 0
+        pairs = dict(items)
+        with tracing.span("ctxshaper.store.put", store_kind=kind, keys=len(pairs)) as span:
+            held = self._put(kind, fingerprint, pairs)
+            span.set(held=held)
+        return held
+
+    def _put(self, kind: str, fingerprint: bytes, pairs: Mapping[bytes, bytes]) -> int:
         from ctxshaper.reading.store.writing import put
 
         shared = self._environment()
-        if self.read_only:
-            return 0
         namespace = namespace_of(kind, fingerprint)
-        pairs = dict(items)
         records = [(content_hash(kind, fingerprint, key), value) for key, value in pairs.items()]
         held = 0
 

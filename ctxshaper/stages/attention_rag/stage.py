@@ -121,7 +121,6 @@ class AttentionRAG(WritingStage):
         from ctxshaper.reading.reading import PassageReading
 
         reading = run.read(context.query, context.passages)
-        run.log.notes["reading"] = dict(reading.notes)
         weighted, inside = [], []
         for own, read in zip(_inside(reading.passages, units), reading.passages, strict=True):
             # Attention minus that of a content-free query may fall below 0.

@@ -81,7 +81,6 @@ class Evidence:
             is the average), z-scored similarity by embedding, z-scored BM25; 0 where not asked for.
         """
         reading = self._run.read(query, self.context.passages)
-        self._run.log.notes.setdefault("readings", []).append(dict(reading.notes))
         mass, sizes = unit_scores(reading.passages, self.owners, [unit.span for unit in self.units])
         mass = np.maximum(mass, 0.0)
         best_unit = float((mass * sizes).max(initial=0.0))
