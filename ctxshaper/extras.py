@@ -28,7 +28,6 @@ EXTRAS = {
     "langchain_core": "langchain",
     "llama_index": "llama-index",
     "triton": "gpu",
-    "opentelemetry": "telemetry",
 }
 
 

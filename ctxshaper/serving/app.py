@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 import ctxshaper
 from ctxshaper.errors import CtxshaperError
 from ctxshaper.serving.admission import QueueFullError
+from ctxshaper.serving.chats import Chats
 from ctxshaper.serving.errors import of_http, of_ours, of_validation
 from ctxshaper.serving.guard import Guard
 from ctxshaper.serving.routes import ROUTERS
@@ -56,7 +57,7 @@ def create_app(settings: Settings | None = None, parts: Parts | None = None) -> 
         docs_url=None,
         redoc_url=None,
     )
-    app.state.service = service
+    app.state.service, app.state.chats = service, Chats(service)
     for router in ROUTERS:
         app.include_router(router)
     for kind in (CtxshaperError, QueueFullError):

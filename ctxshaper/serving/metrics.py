@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from ctxshaper.data import Context
+from ctxshaper.pipelines.chats import ShapedChat
 
 if TYPE_CHECKING:
     from ctxshaper.serving.admission import Admission
@@ -58,6 +59,13 @@ class Metrics:
             for reading in stage.notes.get("readings", ()):
                 for found, note in _FOUND:
                     self._windows.labels(found).inc(reading.get(note, 0))
+        for warning in shaped.warnings:
+            self._warnings.labels(kind(warning)).inc()
+
+    def count_chat(self, shaped: ShapedChat) -> None:
+        """Count what one shaped chat took and gave: all its texts, as a provider counts them again each time."""
+        self._tokens.labels("in").inc(shaped.tokens_before)
+        self._tokens.labels("out").inc(shaped.tokens_after)
         for warning in shaped.warnings:
             self._warnings.labels(kind(warning)).inc()
 

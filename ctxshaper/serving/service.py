@@ -113,7 +113,7 @@ class Service:
         """
         pipeline = self.pipeline(model)
         self.check(query, passages)
-        async with self.admission.turn(self._seconds(timeout)) as left:
+        async with self.admission.turn(self.seconds(timeout)) as left:
             shaped = await pipeline.ashape(query, passages, budget, history=history, timeout=left)
         self.metrics.count(shaped)
         return shaped
@@ -125,10 +125,11 @@ class Service:
             QueueFullError: too many requests wait.
             DeadlineError: it took longer than it may.
         """
-        async with self.admission.turn(self._seconds(timeout)) as left:
+        async with self.admission.turn(self.seconds(timeout)) as left:
             return await asyncio.to_thread(copy_context().run, work, left)
 
-    def _seconds(self, asked: float | None) -> float:
+    def seconds(self, asked: float | None) -> float:
+        """How long a request may take: what it asks for, within the service's limit."""
         return min(asked or self.settings.timeout, self.settings.timeout)
 
 

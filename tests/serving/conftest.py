@@ -21,9 +21,9 @@ def settings(**given):
 
 
 @contextmanager
-def serving(told, parts=None):
-    """The service as the command starts it, in a thread; gives its URL."""
-    app = create_app(told, parts or Parts(reader=FakeReader()))
+def serving(told, parts=None, *, app=None, wait=True):
+    """The service as the command starts it, in a thread; gives its URL, once its models are loaded or at once."""
+    app = app or create_app(told, parts or Parts(reader=FakeReader()))
     server = uvicorn.Server(configured(app, told.model_copy(update={"port": 0})))
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -33,7 +33,7 @@ def serving(told, parts=None):
             time.sleep(0.01)
         port = server.servers[0].sockets[0].getsockname()[1]
         url = f"http://127.0.0.1:{port}"
-        for _ in range(3000):
+        for _ in range(3000 if wait else 0):
             if httpx.get(f"{url}/readyz", timeout=60).status_code == 200:
                 break
             time.sleep(0.02)

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 
 from ctxshaper.data import Context, Passage
 from ctxshaper.data.files import passage_from_json
+from ctxshaper.serving.chats import Chats
 from ctxshaper.serving.service import Service
 
 Query = Annotated[str, Field(min_length=1, description="The user's question.")]
@@ -62,7 +63,14 @@ def service_of(request: Request) -> Service:
     return service
 
 
+def chats_of(request: Request) -> Chats:
+    """The chats that the service remembers."""
+    chats: Chats = request.app.state.chats
+    return chats
+
+
 Served = Annotated[Service, Depends(service_of)]
+ServedChats = Annotated[Chats, Depends(chats_of)]
 
 
 def passages_of(texts: list[str | dict[str, Any]], name: str) -> list[Passage]:
