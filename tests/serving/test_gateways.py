@@ -22,7 +22,7 @@ from tests.serving.test_chats import ANSWER, OTHERS, rag_chat, tool_chat
 from tests.serving.test_rerank import DOCUMENTS, QUESTION
 
 CLIENTS = Path(__file__).parents[2] / ".venv-clients" / "bin"
-pytestmark = pytest.mark.skipif(
+pytestmark = pytest.mark.skipif(not (CLIENTS / "litellm").exists(), reason="needs make clients")
     not (CLIENTS / "litellm").exists(), reason="needs the clients' environment: make clients"
 )
 
