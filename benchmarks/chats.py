@@ -146,9 +146,14 @@ def priced(sent: Sequence[Messages], count: Callable[[str], int]) -> dict[str, f
 
 def _common(text: str, other: str) -> int:
     """How many characters two texts begin with in common."""
-    return next(
-        (place for place, (a, b) in enumerate(zip(text, other, strict=False)) if a != b), min(len(text), len(other))
-    )
+    low, high = 0, min(len(text), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if text[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 def _text(messages: Sequence[Mapping[str, Any]]) -> str:
