@@ -13,6 +13,7 @@ from benchmarks.table import Table
 
 NAMES = (
     "abstention",
+    "chats",
     "code",
     "connectors",
     "distraction",

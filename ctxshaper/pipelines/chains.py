@@ -16,23 +16,23 @@ START = ""
 SHORT = 24
 
 
-def checked(messages: Any) -> list[Mapping[str, Any]]:
-    """The messages as rows of fields.
+def checked(messages: Any) -> tuple[list[Any], list[Mapping[str, Any]]]:
+    """The messages as they are, and as rows of fields.
 
     Raises:
         InvalidInputError: something that is no list of chat messages.
     """
     if isinstance(messages, (str, bytes, Mapping)) or not isinstance(messages, Iterable):
         raise InvalidInputError(f"messages must be a list of dicts with a role, but got {type(messages).__name__}")
-    rows = []
-    for place, message in enumerate(messages):
+    given, rows = list(messages), []
+    for place, message in enumerate(given):
         row = fields(message)
         if not row:  # rows of a form that is not known are let pass
             raise InvalidInputError(
                 f"message {place} must be a dict, in OpenAI's or Anthropic's form, but got {message!r:.80}"
             )
         rows.append(row)
-    return rows
+    return given, rows
 
 
 def chained(before: str, message: Mapping[str, Any]) -> str:

@@ -99,7 +99,8 @@ def outcome(group: Sequence[Item], context: Context, count: TokenCounter, *, mar
         else:
             whole = [passage.source for passage in item.passages]
             text = item.text if own == whole else item.written(own, f"[shortened; hash={name}]" if markers else "")
-        if item.layout.slots[0].kind == "json" and is_json(item.text) and not is_json(text):
+        slots = item.layout.slots
+        if any(slot.kind == "json" and part and not is_json(part) for slot, part in zip(slots, own, strict=True)):
             made.warnings.append(f"{place}: what the stages left of its JSON is none, so it stays as it came")
             return made
         new.append((item, text if text.strip() else None))

@@ -171,9 +171,8 @@ class Session:
         """Shape a chat, yielding what the pipeline is to shape and taking its answers."""
         if type(frozen) is not int or frozen < 0:
             raise InvalidInputError(f"frozen must be a number of messages from 0, but got {frozen!r:.80}")
-        messages = list(messages)
-        given = checked(messages)
-        chat = _Chat(messages, given, frozen)
+        rows, given = checked(messages)
+        chat = _Chat(rows, given, frozen)
         fresh = set()
         for place, message in enumerate(given):
             name = chained(chat.chains[-1], message)

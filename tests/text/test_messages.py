@@ -74,7 +74,7 @@ def test_a_plain_result_is_one_passage():
 
 LISTS = {
     '[{"title": "A", "text": "one two"},  {"text": "three", "n": [1, {"x": "]"}]}]': [("A", "one two"), ("", "three")],
-    '{"results": [\n {"url": "u", "content": "one", "raw_content": "one and more"},\n {"content": "two"}\n], "n": 1e5}': [
+    '{"results": [\n {"url": "u", "content": "one", "raw_content": "one and more"},\n {"content": "two"}\n]}': [
         ("u", "one and more"),
         ("", "two"),
     ],
@@ -145,10 +145,11 @@ def test_other_json_is_one_passage_of_that_format():
 
 TAGGED = {
     "<context>One. Two.</context>\n\nWho is it?": ([("", "One. Two.")], "\n\nWho is it?"),
-    "<documents>\n<document index='1'>\n<source>a.txt</source>\n<document_content>\nOne.\n</document_content>\n</document>\n"
-    "<document index='2'>\n<document_content>Two.</document_content>\n</document>\n</documents>\nWho is it?": (
-        [("a.txt", "One."), ("", "Two.")],
-        "<documents>\n<document index='2'>\n<document_content>Two.</document_content>\n</document>\n</documents>\nWho is it?",
+    "<documents>\n<document id='1'>\n<source>a</source>\n<document_content>\nOne.\n</document_content></document>\n"
+    "<document id='2'>\n<document_content>Two.</document_content></document>\n</documents>\nWho is it?": (
+        [("a", "One."), ("", "Two.")],
+        "<documents>\n<document id='2'>\n<document_content>Two.</document_content></document>\n</documents>\n"
+        "Who is it?",
     ),
     '<source title="T">One &lt; <b>two</b></source> <source>Two.</source> Who is it?': (
         [("T", "One &lt; <b>two</b>"), ("", "Two.")],
@@ -166,9 +167,9 @@ TAGGED = {
         [("T", "One."), ("", "Two.")],
         "<doc2>Two.</doc2>\nWho is it?",
     ),
-    "<search_results><search_result><source>u</source><content>One.</content></search_result></search_results>Who is it?": (
+    "<results><search_result><source>u</source><content>One.</content></search_result></results>Who is it?": (
         [("u", "One.")],
-        "<search_results></search_results>Who is it?",
+        "<results></results>Who is it?",
     ),
 }
 
@@ -347,6 +348,15 @@ def test_what_a_model_reads():
     assert read_by_model(used(found, more=[document])[2]) == ["S", "One.", "Three."]
     assert answers_a_tool(used(found)[2])
     assert not answers_a_tool(ASKED)
+
+
+def test_json_beside_other_passages():
+    text = '<context>{"a": "b"}</context><context>One.</context><context>{"c": 1, "d": "e"}</context> Who is it?'
+    item = only([{"role": "user", "content": text}])
+    assert [p.format for p in item.passages] == ["json", "prose", "json"]
+    assert item.written([None, None, None]) == "<context></context><context></context> Who is it?"
+    assert item.written([None, None, '{"d": "e"}'], "[m]").endswith('<context>{"d": "e [m]"}</context> Who is it?')
+    assert item.noted("n").startswith('<context>"n"</context>')
 
 
 def test_errors_say_what_to_do():

@@ -1,6 +1,7 @@
 """Passages in chat messages, whatever the messages: nothing changes by being looked at, and forms stay whole."""
 
 import copy
+import gc
 import json
 import os
 import re
@@ -88,12 +89,11 @@ def test_forms_stay_whole(messages, data):
         )
         # A stage gives back part of what it was given; of JSON the pipeline sees to the form.
         whole = item.layout.slots[0].kind == "json"
-        new = {
-            "keep": lambda s: s,
-            "drop": lambda s: None,
-            "new": lambda s: '{"a": "b"}' if whole else s[: len(s) // 2],
-        }
-        written = item.written([new[how](source) for how, source in zip(some, sources, strict=True)], "[m]")
+        new = [
+            {"keep": s, "drop": None, "new": '{"a": "b"}' if whole else s[: len(s) // 2]}[how]
+            for how, s in zip(some, sources, strict=True)
+        ]
+        written = item.written(new, "[m]")
         for text in (written, item.noted("a note")):
             if is_json(item.text):
                 assert is_json(text)
@@ -151,12 +151,16 @@ def test_hostile_texts_take_linear_time(piece):
     def seconds(size):
         text = (piece * (size // len(piece) + 1))[:size]
         messages = [ASKED, {"role": "user", "content": text}, {"role": "tool", "content": text + "]"}]
+        gc.collect()
+        gc.disable()  # its share grows with what others left
         started = time.process_time()
         items = find(messages)
         said_by_user(messages[1])
         assert all(item.written([p.source for p in item.passages]) == item.text for item in items)
-        return time.process_time() - started
+        taken = time.process_time() - started
+        gc.enable()
+        return taken
 
     large = seconds(200_000)
     # A square would take a hundred times as long for ten times the text.
-    assert large < max(0.5, 30 * seconds(20_000))
+    assert large < max(0.5, 40 * seconds(20_000))

@@ -12,6 +12,7 @@ from ctxshaper.extras import install_line
 
 if TYPE_CHECKING:
     from ctxshaper.connectors.langchain.agent import ShapeToolResults
+    from ctxshaper.connectors.langchain.chat import ShapeChat
     from ctxshaper.connectors.langchain.compressor import ContextShaper
     from ctxshaper.connectors.langchain.documents import map_citation
     from ctxshaper.connectors.langchain.dropins import LLMLinguaCompressor, LongContextReorder
@@ -26,6 +27,7 @@ __all__ = [
     "LLMLinguaCompressor",
     "LongContextReorder",
     "RememberDocuments",
+    "ShapeChat",
     "ShapeToolResults",
     "ShapingRetriever",
     "map_citation",
@@ -36,6 +38,7 @@ _HOME = {
     "LLMLinguaCompressor": "dropins",
     "LongContextReorder": "dropins",
     "RememberDocuments": "ingestion",
+    "ShapeChat": "chat",
     "ShapeToolResults": "agent",
     "ShapingRetriever": "retriever",
     "map_citation": "documents",

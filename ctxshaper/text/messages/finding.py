@@ -62,13 +62,13 @@ class Item:
                 f"this text holds {len(self.layout.slots)} passages, but got {len(texts)} texts; give None for those "
                 "to drop"
             )
-        is_json = self.layout.slots[-1].kind == "json"
         kept = [place for place, text in enumerate(texts) if text is not None]
-        if not kept and is_json:
+        if not kept and len(texts) == 1 and self.layout.slots[0].kind == "json":
             return self.layout.written(["null"])
         if not marker or not kept:
             return self.layout.written(texts)
         last, said = kept[-1], texts[kept[-1]] or ""
+        is_json = self.layout.slots[last].kind == "json"
         marked = (into_last_string(said, f" {marker}") or said) if is_json else f"{said} {marker}".lstrip()
         return self.layout.written([marked if place == last else text for place, text in enumerate(texts)])
 

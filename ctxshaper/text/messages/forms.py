@@ -59,6 +59,8 @@ def texts(message: Mapping[str, Any]) -> list[Text]:
     role, content = role_of(message), message.get("content")
     if role in ("tool", "function"):
         call = message.get("tool_call_id") or message.get("name")
+        if message.get("is_error"):
+            return []
         return list(_blocks(content, ("content",), "result", call if isinstance(call, str) else ""))
     return list(_blocks(content, ("content",), "said", "")) if role == "user" else []
 
