@@ -169,7 +169,8 @@ class RoundLimit:
 
 def _rounds(rows: Sequence[Row]) -> list[range]:
     starts = [place for place, row in enumerate(rows) if role_of(row.given) == "user" and not answers_a_tool(row.given)]
-    return [range(a, b) for a, b in zip(starts, [*starts[1:], len(rows)], strict=True)]
+    ends = [*starts[1:], len(rows)] if starts else []
+    return [range(start, end) for start, end in zip(starts, ends, strict=True)]
 
 
 def _asks(rows: Sequence[Row], place: int) -> bool:

@@ -386,7 +386,7 @@ def test_what_is_given_is_checked():
             Session(pipeline(), **options)
     with pytest.raises(InvalidInputError, match=r"takes a ctxshaper\.Pipeline"):
         Session("fast")
-    for messages in ("text", {"role": "user"}, ["text"], [{"content": "x"}], 5):
+    for messages in ("text", {"role": "user"}, ["text"], [{}], 5):
         with pytest.raises(InvalidInputError, match="message"):
             Session(pipeline()).shape(messages)
     with pytest.raises(InvalidInputError, match="plain data"):
@@ -394,3 +394,9 @@ def test_what_is_given_is_checked():
     with pytest.raises(InvalidInputError, match="frozen"):
         Session(pipeline()).shape([], frozen=-1)
     assert Session(pipeline()).shape([]).messages == []
+
+
+@pytest.mark.parametrize("rows", [[], [{"role": "system", "content": "a b c"}], [{"type": "reasoning", "id": "r"}]])
+def test_a_chat_without_a_question_passes_as_it_came(rows):
+    session = Session(Pipeline.from_recipe("fast", reader=FakeReader()), max_tokens=1)
+    assert session.shape(rows).messages == rows
