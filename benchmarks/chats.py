@@ -41,6 +41,7 @@ def run(arguments: argparse.Namespace) -> list[Table]:
     questions = load(arguments.data, [HOTPOT])[HOTPOT][: arguments.turns]
     pipeline = Pipeline.from_recipe(arguments.recipe)
     count = pipeline.parts.count
+    known: dict[Any, list[str | None]] = {}
     tables = []
     for form, turn_of in (("OpenAI", openai), ("Anthropic", anthropic)):
         whole = [turn_of(number, question, arguments.limit) for number, question in enumerate(questions)]
@@ -48,7 +49,7 @@ def run(arguments: argparse.Namespace) -> list[Table]:
         limited = Session(pipeline, budget=arguments.budget, max_tokens=arguments.max_tokens)
         ways: dict[str, Callable[[Messages], Messages]] = {
             "none": lambda messages: messages,
-            "anew": lambda messages: anew(pipeline, arguments.budget, messages),
+            "anew": lambda messages: anew(pipeline, arguments.budget, messages, known),
             "session": lambda messages, session=plain: session.shape(messages).messages,  # type: ignore[misc]
             f"session, {arguments.max_tokens:,} tokens": lambda messages, session=limited: (
                 session.shape(messages).messages
@@ -109,16 +110,20 @@ def requests(turns: Sequence[Messages]) -> Iterator[Messages]:
         yield before + turn[:3]
 
 
-def anew(pipeline: Pipeline, budget: Any, messages: Messages) -> Messages:
-    """The messages with every result shaped for the newest question."""
+def anew(pipeline: Pipeline, budget: Any, messages: Messages, known: dict[Any, list[str | None]]) -> Messages:
+    """The messages with every result shaped for the newest question; both requests of a turn ask the same."""
     asked = next(r["content"] for r in reversed(messages) if r["role"] == "user" and isinstance(r["content"], str))
     groups: dict[int, list[Any]] = {}
     for item in find(messages):
         groups.setdefault(item.message, []).append(item)
     new = {}
     for items in groups.values():
-        shaped = pipeline.shape(asked, [passage for item in items for passage in item.passages], budget)
-        said = texts_of(shaped.passages, sum(len(item.passages) for item in items), shaped.rendering.ellipsis)
+        passages = [passage for item in items for passage in item.passages]
+        name = (asked, tuple(passage.source for passage in passages))
+        if name not in known:
+            shaped = pipeline.shape(asked, passages, budget)
+            known[name] = texts_of(shaped.passages, len(passages), shaped.rendering.ellipsis)
+        said = known[name]
         for item in items:
             own, said = said[: len(item.passages)], said[len(item.passages) :]
             new[item] = item.written(own) or None
