@@ -24,6 +24,7 @@ NAMES = (
     "s2a",
     "stages",
     "structured",
+    "trace",
     "warm",
 )
 
