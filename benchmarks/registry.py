@@ -25,6 +25,7 @@ NAMES = (
     "s2a",
     "stages",
     "structured",
+    "trace",
     "warm",
 )
 

@@ -153,6 +153,8 @@ def here() -> Place | None:
 def _tracer() -> Tracer | None:
     global _known
     api: Any = sys.modules.get("opentelemetry.trace")
+    if api is None:
+        return None
     # Another thread may be about to import it: it is there then, but holds nothing yet.
     find, unset = getattr(api, "get_tracer_provider", None), getattr(api, "ProxyTracerProvider", None)
     if find is None or unset is None:
