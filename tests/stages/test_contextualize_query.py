@@ -31,6 +31,8 @@ CHAT = "\n".join(message["content"] for message in HISTORY)
 ASKED, REWRITTEN = "Where was she born?", "Where was Ada Moreau born?"
 PASSAGES = ["Where was she? She was born here.", "It rains. Ada Moreau was born in Lyon."]
 
+ALONE = (ContextualizeQuery(),)
+
 
 class Seen(FakeReader):
     """Notes what it is asked."""
@@ -44,7 +46,7 @@ class Seen(FakeReader):
         return super().read(query, passages)
 
 
-def shape(answer, query=ASKED, history=HISTORY, stages=(ContextualizeQuery(),), **options):
+def shape(answer, query=ASKED, history=HISTORY, stages=ALONE, **options):
     fake = answer if isinstance(answer, FakeGenerator) else FakeGenerator(answer)
     pipeline = Pipeline(list(stages), reader=Seen(), generator=fake, **options)
     return pipeline.shape(query, PASSAGES, history=history), pipeline, fake

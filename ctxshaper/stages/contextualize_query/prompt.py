@@ -28,8 +28,8 @@ _SPEAKERS = {"user": "User: ", "assistant": "Assistant: "}
 # Stands in front of each line of the chat, so that none of them can pass for a line of ours.
 _MARK = "> "
 
-# Tokens for the chat's last messages, at most and at least: what a question means stands right before it; for the answer, and
-# those that chat templates add. A token of anything that people write holds fewer characters than this.
+# Tokens for the chat's last messages, at most and at least (what a question means stands right before it), for the
+# answer, and those that chat templates add. A token of anything that people write holds fewer characters than this.
 _MOST, _LEAST, _ANSWER, _TEMPLATE, _CHARACTERS = 1_500, 32, 160, 128, 8
 
 
