@@ -96,12 +96,12 @@ def find(blocks: Iterable[Block], answer_span: str | Span) -> Citation | None:
         raise InvalidInputError(f"the answer span must hold words of the answer, but got {answer_span!r:.80}")
     for block in known:
         if (place := block.text.find(words)) >= 0:
-            return _citation(block, Span(place, place + len(words)))
+            return cite(block, Span(place, place + len(words)))
     texts = [block.text for block in known]
     if found := find_loosely(texts, words):
-        return _citation(known[found[0]], found[1])
+        return cite(known[found[0]], found[1])
     if found := longest_run(texts, words):
-        return _citation(known[found[0]], found[1], exact=False)
+        return cite(known[found[0]], found[1], exact=False)
     return None
 
 
@@ -114,13 +114,14 @@ def _at(blocks: list[Block], wanted: Span) -> Citation | None:
         low = max(wanted.start - block.start, 0)
         high = min(wanted.end - block.start, len(block.text))
         if low < high:
-            return _citation(block, Span(low, high), exact=high - low == len(wanted))
+            return cite(block, Span(low, high), exact=high - low == len(wanted))
     return None
 
 
-def _citation(block: Block, at: Span, *, exact: bool = True) -> Citation | None:
+def cite(block: Block, at: Span, *, exact: bool = True) -> Citation | None:
+    """The citation of a range of one text; None where it holds nothing but marks of dropped text."""
     found = list(within(block.origins, at.start, at.end))
-    if not found:  # the range holds nothing but marks of dropped text
+    if not found:
         return None
     return Citation(
         passage=block.passage,

@@ -6,17 +6,28 @@ from ctxshaper.errors import RecipeError
 from ctxshaper.stages.attention_rag import AttentionRAG
 from ctxshaper.stages.attnrank import AttnRank
 from ctxshaper.stages.base import ScoringStage, Stage, WritingStage
+from ctxshaper.stages.contextualize_query import ContextualizeQuery
 from ctxshaper.stages.distraction_filter import DistractionFilter
 from ctxshaper.stages.evidence_filter import EvidenceFilter
 from ctxshaper.stages.gem_filter import GemFilter
 from ctxshaper.stages.parts import Parts
 from ctxshaper.stages.run import Log, Run
-from ctxshaper.stages.s2a import S2A, ShapedQuery
+from ctxshaper.stages.s2a import S2A, S2AQuery, ShapedQuery
 from ctxshaper.stages.units import Unit
 
 # What recipes can name beside the stages of other packages, and what the tests cross with everything.
 STAGES: dict[str, type[Stage]] = {
-    stage.__name__: stage for stage in (AttentionRAG, AttnRank, DistractionFilter, EvidenceFilter, GemFilter, S2A)
+    stage.__name__: stage
+    for stage in (
+        AttentionRAG,
+        AttnRank,
+        ContextualizeQuery,
+        DistractionFilter,
+        EvidenceFilter,
+        GemFilter,
+        S2A,
+        S2AQuery,
+    )
 }
 
 __all__ = [
@@ -24,12 +35,14 @@ __all__ = [
     "STAGES",
     "AttentionRAG",
     "AttnRank",
+    "ContextualizeQuery",
     "DistractionFilter",
     "EvidenceFilter",
     "GemFilter",
     "Log",
     "Parts",
     "Run",
+    "S2AQuery",
     "ScoringStage",
     "ShapedQuery",
     "Stage",

@@ -1,6 +1,17 @@
 """One list of configured stages, crossed by the tests with every way of running them."""
 
-from ctxshaper.stages import S2A, STAGES, AttentionRAG, AttnRank, DistractionFilter, EvidenceFilter, GemFilter, Stage
+from ctxshaper.stages import (
+    S2A,
+    STAGES,
+    AttentionRAG,
+    AttnRank,
+    ContextualizeQuery,
+    DistractionFilter,
+    EvidenceFilter,
+    GemFilter,
+    S2AQuery,
+    Stage,
+)
 
 CONFIGURED: list[Stage] = [
     EvidenceFilter(),
@@ -23,6 +34,8 @@ CONFIGURED: list[Stage] = [
     DistractionFilter(keep=1, action="demote", when_ignored="use"),
     S2A(),
     S2A(variant="keep_original"),
+    S2AQuery(),
+    ContextualizeQuery(),
 ]
 # What a generator that stages ask says in tests.
 ANSWER = "Context: The bridge was designed by Ada Moreau.\nQuestion: Who?"
