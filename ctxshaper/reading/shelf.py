@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,9 @@ from ctxshaper.reading.request_batcher import RequestBatcher
 from ctxshaper.reading.store import KeyStore
 
 _KIND = "keys"
+# Seconds between two looks at what another process reads, and those after which it is read here all the same: the other
+# may have been stopped.
+_LOOK, _PATIENCE = 0.01, 60.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +65,7 @@ class KeyShelf:
         self._prefill, self._store = prefill, store
         self._fingerprint = fingerprint + repr((self.slots, memory.dtype, _KIND)).encode()
         self._lately = _Lately()
+        self._foreign: weakref.WeakSet[PassageKeys] = weakref.WeakSet()
         self._batcher = RequestBatcher(self._lately, self._read)
 
     @contextmanager
@@ -80,8 +85,10 @@ class KeyShelf:
             missing = held.missing
             stored = self._stored(missing)
             absent = {key: wanted[key] for key in missing if key not in stored}
-            _put(held, {**stored, **self._batcher.read(absent)})
-            yield Taken(held, self.slots, len(lengths) - len(missing), len(stored), frozenset(absent))
+            new = self._batcher.read(absent)
+            _put(held, {**stored, **new})
+            read = frozenset(key for key in absent if new[key] not in self._foreign)
+            yield Taken(held, self.slots, len(lengths) - len(missing), len(missing) - len(read), read)
         finally:
             held.release()
 
@@ -100,7 +107,30 @@ class KeyShelf:
         return found
 
     def _read(self, wanted: Wanted) -> dict[bytes, PassageKeys]:
+        store, found = self._store, dict[bytes, PassageKeys]()
+        if store is None:
+            return self._read_here(wanted)
+        patience = time.monotonic() + _PATIENCE
+        while left := {key: ids for key, ids in wanted.items() if key not in found}:
+            deadline.check()
+            with store.claimed(_KIND, self._fingerprint, left) as own:
+                if time.monotonic() > patience:
+                    own = set(left)
+                # Since it was looked up, another process may have read it.
+                written = self._stored({key: len(left[key]) for key in left if key in own})
+                self._foreign.update(written.values())
+                found |= written
+                found |= self._read_here({key: left[key] for key in left if key in own and key not in written})
+            if own:
+                patience = time.monotonic() + _PATIENCE
+            elif left:
+                time.sleep(_LOOK)
+        return found
+
+    def _read_here(self, wanted: Wanted) -> dict[bytes, PassageKeys]:
         found: dict[bytes, PassageKeys] = {}
+        if not wanted:
+            return found
         try:
             for names, lengths, keys in self._prefill.read(wanted):
                 parts = _split(names, lengths, self._rounded(keys))
