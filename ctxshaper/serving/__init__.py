@@ -1,0 +1,1 @@
+"""The service: HTTP contracts that people's tools already speak, and Ray."""
