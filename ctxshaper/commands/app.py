@@ -14,6 +14,7 @@ from ctxshaper.commands.evaluate import evaluate
 from ctxshaper.commands.index import index
 from ctxshaper.commands.mine_distractors import mine_distractors
 from ctxshaper.commands.profile import profile
+from ctxshaper.commands.serve import serve
 from ctxshaper.commands.shape import shape
 from ctxshaper.commands.store import store_app
 from ctxshaper.errors import CtxshaperError, InvalidInputError
@@ -53,6 +54,7 @@ def explained(command: Callable[..., None]) -> Callable[..., None]:
 
 app.command()(explained(shape))
 app.command()(explained(index))
+app.command()(explained(serve))
 app.command("eval")(explained(evaluate))
 app.command()(explained(calibrate))
 app.command()(explained(profile))

@@ -18,7 +18,7 @@ from ctxshaper.pipelines import Pipeline, Recipe
 
 if TYPE_CHECKING:
     from ctxshaper.reading.reader import Reader
-    from ctxshaper.reading.remembering import Remembered
+    from ctxshaper.reading.reading import Remembered
     from ctxshaper.reading.store import KeyStore
 
 
@@ -87,7 +87,7 @@ def _run(reader: Reader, stream: Iterable[Passage], total: int | None) -> tuple[
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    from ctxshaper.reading.remembering import Remembered
+    from ctxshaper.reading.reading import Remembered
 
     columns = (
         TextColumn("{task.fields[passages]:,} passages, {task.fields[rate]:,.0f} tokens a second"),

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ctxshaper.generators import Generator
     from ctxshaper.models.embedder import Embedder
     from ctxshaper.models.language_model import LanguageModel
-    from ctxshaper.reading.reading import PassageReader
+    from ctxshaper.reading.reading import PassageReader, Remembered
     from ctxshaper.reading.store import KeyStore
 
 OnError = Literal["raise", "skip"]
@@ -121,16 +121,19 @@ class Pipeline:
         }
         return cls(loaded.stages, **{**options, **parts})
 
-    def remember(self, passages: Passages) -> None:
+    def remember(self, passages: Passages) -> Remembered:
         """Compute ahead of time what these stages need of passages, so that the first query finds it: keys, embeddings.
 
         Args:
             passages: a stream of any length; passages or plain text.
 
+        Returns:
+            What reading them took.
+
         Raises:
             InvalidInputError: something that is no passage, or a single one with far too much text.
         """
-        self.parts.reader.remember(self.prepare(passages))
+        return self.parts.reader.remember(self.prepare(passages))
 
     def prepare(self, passages: Passages) -> Iterator[Passage]:
         """The same without the reader's keys, and pass the passages on: for a stream that a reader of yours reads."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ctxshaper.data import Passage
 from ctxshaper.errors import InvalidInputError
-from ctxshaper.reading.reading import PassageReading, Reading
+from ctxshaper.reading.reading import PassageReading, Reading, Remembered
 
 # One word, or one character that is neither a word's nor white space: every text is cut in one pass.
 _TOKEN = re.compile(r"\w+|[^\w\s]")
@@ -67,10 +67,10 @@ class FakeReader:
         """Words and marks of punctuation of a text."""
         return sum(1 for _ in _TOKEN.finditer(text))
 
-    def remember(self, passages: Iterable[Passage | str]) -> None:
-        """Nothing to do but to refuse what is no passage."""
-        for passage in passages:
-            Passage.of(passage)
+    def remember(self, passages: Iterable[Passage | str]) -> Remembered:
+        """Nothing to do but to refuse what is no passage, and to count the others."""
+        given = [Passage.of(passage).source for passage in passages]
+        return Remembered(passages=len(given), characters=sum(map(len, given)))
 
     def _read(self, query: str, passages: Sequence[Passage | str]) -> Reading:
         if not query.strip():

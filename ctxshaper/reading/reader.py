@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -20,8 +19,8 @@ from ctxshaper.reading.keys import QueryRows
 from ctxshaper.reading.layout import Layout
 from ctxshaper.reading.profile import HeadProfile
 from ctxshaper.reading.reader_model import ReaderModel
-from ctxshaper.reading.reading import Reading
-from ctxshaper.reading.remembering import Remembered, remember
+from ctxshaper.reading.reading import Reading, Remembered
+from ctxshaper.reading.remembering import remember
 from ctxshaper.reading.scoring import Partial
 from ctxshaper.reading.store import KeyStore
 from ctxshaper.text.tokenization import Encoder
@@ -149,13 +148,16 @@ class Reader:
         """Tokens of a text as this model counts them."""
         return self.encoder.count(text)
 
-    def remember(self, passages: Iterable[Passage | str]) -> None:
+    def remember(self, passages: Iterable[Passage | str]) -> Remembered:
         """Read passages ahead of time, so that the first query finds them read: a stream of any length.
+
+        Returns:
+            What it took.
 
         Raises:
             InvalidInputError: a single passage with far more text than a request may hold.
         """
-        deque(self.remember_stream(passages), maxlen=0)
+        return sum(self.remember_stream(passages), Remembered())
 
     def remember_stream(self, passages: Iterable[Passage | str]) -> Iterator[Remembered]:
         """The same in steps, for progress: says of each group of passages what it took, once it is read and stored.

@@ -129,6 +129,37 @@ class Reading:
         return np.array([float(getattr(p.scores, reduce)()) if len(p.scores) else 0.0 for p in self.passages])
 
 
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What became of one group of passages, or of several together (`+`).
+
+    Attributes:
+        passages: how many; those without text do not count.
+        known: those of them that had been read before, or say the same as another.
+        characters: of their sources.
+        tokens: of all, headings included; where windows of a long passage overlap, of both.
+        read_tokens: those that the model read for it.
+        read_windows: the texts that it read; a long passage has several.
+    """
+
+    passages: int = 0
+    known: int = 0
+    characters: int = 0
+    tokens: int = 0
+    read_tokens: int = 0
+    read_windows: int = 0
+
+    def __add__(self, other: Remembered) -> Remembered:
+        return Remembered(
+            self.passages + other.passages,
+            self.known + other.known,
+            self.characters + other.characters,
+            self.tokens + other.tokens,
+            self.read_tokens + other.read_tokens,
+            self.read_windows + other.read_windows,
+        )
+
+
 class PassageReader(Protocol):
     """Whatever scores the tokens of passages for a query: `Reader`, or `FakeReader` in tests. Thread-safe."""
 
@@ -158,6 +189,6 @@ class PassageReader(Protocol):
         """Tokens of a text as this reader counts them."""
         ...
 
-    def remember(self, passages: Iterable[Passage | str]) -> None:
+    def remember(self, passages: Iterable[Passage | str]) -> Remembered:
         """Read passages ahead of time, so that a later query finds them read."""
         ...

@@ -3,49 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import islice
 
 from ctxshaper.data import Passage
 from ctxshaper.reading.layout import Layout
 from ctxshaper.reading.passage_tokens import Tokens
 from ctxshaper.reading.reader_model import ReaderModel
+from ctxshaper.reading.reading import Remembered
 
 # Passages of a stream that are tokenised, and looked up, together.
 _STREAM = 256
 # Tokens of a group: one forward pass on a GPU, four on a CPU, so that passes are full and progress is seen.
 _GROUP = 8192
-
-
-@dataclass(frozen=True, slots=True)
-class Remembered:
-    """What became of one group of passages, or of several together (`+`).
-
-    Attributes:
-        passages: how many; those without text do not count.
-        known: those of them that had been read before, or say the same as another.
-        characters: of their sources.
-        tokens: of all, headings included; where windows of a long passage overlap, of both.
-        read_tokens: those that the model read for it.
-        read_windows: the texts that it read; a long passage has several.
-    """
-
-    passages: int = 0
-    known: int = 0
-    characters: int = 0
-    tokens: int = 0
-    read_tokens: int = 0
-    read_windows: int = 0
-
-    def __add__(self, other: Remembered) -> Remembered:
-        return Remembered(
-            self.passages + other.passages,
-            self.known + other.known,
-            self.characters + other.characters,
-            self.tokens + other.tokens,
-            self.read_tokens + other.read_tokens,
-            self.read_windows + other.read_windows,
-        )
 
 
 def remember(model: ReaderModel, passages: Iterable[Passage | str]) -> Iterator[Remembered]:

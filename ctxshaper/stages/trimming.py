@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from ctxshaper.data import Context, Span, gaps, intersect, merge_spans
+from ctxshaper.stages.companions import companions_of
 from ctxshaper.stages.run import Log
 from ctxshaper.stages.selection import longest_prefix, select
 from ctxshaper.stages.units import Unit, keep, text_of, units_of
@@ -49,7 +50,7 @@ def select_or_trim(
         log.warnings.append("nothing is kept: no unit is likely to be evidence")
     if shaped.passages or not ranked or limit is None:
         return shaped
-    place = max(ranked, key=lambda place: scores[place])
+    place = _telling(max(ranked, key=lambda place: scores[place]), context, units)
     unit, passage = units[place], context.passages[units[place].passage]
     parts = trim(context, unit, rescore, limit)
     if not parts:
@@ -74,6 +75,14 @@ def select_or_trim(
     )
     log.warnings.append(f"the best unit was cut to fit: it takes {size} tokens, the budget is {limit}")
     return keep(context, parts)
+
+
+def _telling(best: int, context: Context, units: Sequence[Unit]) -> int:
+    """The unit itself; of a heading, which alone says nothing, the text right under it."""
+    below = companions_of(context, units).below
+    while best in below:
+        best = below[best]
+    return best
 
 
 def trim(context: Context, unit: Unit, rescore: Rescore, limit: int) -> list[Unit]:
@@ -155,11 +164,13 @@ def _between(text: str, start: int, cut: Callable[[str], Iterator[int]]) -> list
     """The pieces of a text that begins at `start`; those of white space alone join the one before."""
     spans: list[Span] = []
     last = 0
-    for end in (*cut(text), len(text)):
-        if end > last and (text[last:end].strip() or end == len(text)):
+    for end in cut(text):
+        if text[last:end].strip():
             spans.append(Span(start + last, start + end))
             last = end
-    return spans
+    if spans and not text[last:].strip():
+        last = spans.pop().start - start
+    return [*spans, Span(start + last, start + len(text))]
 
 
 def _lines(text: str) -> Iterator[int]:

@@ -8,6 +8,7 @@ import pytest
 
 from ctxshaper import Context, EvidenceFilter, FakeReader, Passage, Pipeline
 from ctxshaper.stages import ScoringStage
+from ctxshaper.stages.trimming import _between, _clauses, _lines, _words
 from ctxshaper.stages.units import text_of
 
 QUESTION = "Who designed the Ember Bridge?"
@@ -113,3 +114,29 @@ def test_it_holds_for_any_text():
             assert shaped.text
         assert Context.from_json(shaped.to_json(), count=len).text == shaped.text
         assert Pipeline([Shared()], tokenizer=len).shape("a b", texts, limit).text == shaped.text
+
+
+HEADED = (
+    "# Bridges of Lyon\n\nIntro text that says little.\n\n## Who designed the Ember Bridge\n\n"
+    "Ada Moreau drew the plans of it in 1931 after a long contest in the town.\n\n## Other things\n\nBoats pass there."
+)
+
+
+@pytest.mark.parametrize("limit", [25, 40, 60])
+def test_of_a_heading_that_ranks_best_the_text_under_it_is_kept(limit):
+    class Headings(ScoringStage):
+        def score(self, context, units, run):
+            return [float("designed" in text_of(context, unit)) for unit in units]
+
+    shaped = Pipeline([Headings()], tokenizer=len).shape("Who designed it?", [HEADED], limit)
+    assert shaped.text.strip()
+    assert "#" not in shaped.text
+    assert shaped.text.strip() in "Ada Moreau drew the plans of it in 1931 after a long contest in the town."
+
+
+@pytest.mark.parametrize("text", ["one two\n\n", "\n\n one two", "one\n\ntwo\n", "\n", " one, two; \n three \n "])
+def test_white_space_is_no_piece_of_its_own(text):
+    for cut in (_lines, _clauses, _words):
+        spans = _between(text, 5, cut)
+        assert [5, *(span.end for span in spans)] == [*(span.start for span in spans), 5 + len(text)]
+        assert all(text[span.start - 5 : span.end - 5].strip() for span in spans) or not text.strip()
