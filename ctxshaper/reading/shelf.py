@@ -16,6 +16,7 @@ from ctxshaper.reading.head_sets import Slot
 from ctxshaper.reading.held_keys import HeldKeys
 from ctxshaper.reading.key_memory import KeyMemory
 from ctxshaper.reading.keys import PassageKeys, quantise
+from ctxshaper.reading.locks import ForkSafeLock
 from ctxshaper.reading.prefill import Prefill, Wanted
 from ctxshaper.reading.request_batcher import RequestBatcher
 from ctxshaper.reading.store import KeyStore
@@ -35,7 +36,7 @@ class Taken:
         slots: the (layer, key head) of the arena's slots.
         hits: passages that were in memory.
         stored: passages that came from the store.
-        absent: content keys of those that the model had to read.
+        absent: content keys of those that the model read for this request.
     """
 
     held: HeldKeys
@@ -65,7 +66,10 @@ class KeyShelf:
         self._prefill, self._store = prefill, store
         self._fingerprint = fingerprint + repr((self.slots, memory.dtype, _KIND)).encode()
         self._lately = _Lately()
+        # What was read here and no request was told of, and what another process read.
+        self._fresh: weakref.WeakSet[PassageKeys] = weakref.WeakSet()
         self._foreign: weakref.WeakSet[PassageKeys] = weakref.WeakSet()
+        self._telling = ForkSafeLock()
         self._batcher = RequestBatcher(self._lately, self._read)
 
     @contextmanager
@@ -87,10 +91,22 @@ class KeyShelf:
             absent = {key: wanted[key] for key in missing if key not in stored}
             new = self._batcher.read(absent)
             _put(held, {**stored, **new})
-            read = frozenset(key for key in absent if new[key] not in self._foreign)
-            yield Taken(held, self.slots, len(lengths) - len(missing), len(missing) - len(read), read)
+            read, late = self._told(new)
+            found = len(stored) + late
+            yield Taken(held, self.slots, len(lengths) - found - len(read), found, read)
         finally:
             held.release()
+
+    def _told(self, new: Mapping[bytes, PassageKeys]) -> tuple[frozenset[bytes], int]:
+        """Which of the passages count as read for this request, and how many came from the store while it waited.
+
+        What several requests wanted at once was read for one of them; to the others it was in memory.
+        """
+        with self._telling:
+            read = frozenset(key for key, one in new.items() if one in self._fresh)
+            for key in read:
+                self._fresh.discard(new[key])
+            return read, sum(one in self._foreign for one in new.values())
 
     def _stored(self, missing: Mapping[bytes, int]) -> dict[bytes, PassageKeys]:
         if self._store is None or not missing:
@@ -118,7 +134,8 @@ class KeyShelf:
                     own = set(left)
                 # Since it was looked up, another process may have read it.
                 written = self._stored({key: len(left[key]) for key in left if key in own})
-                self._foreign.update(written.values())
+                with self._telling:
+                    self._foreign.update(written.values())
                 found |= written
                 found |= self._read_here({key: left[key] for key in left if key in own and key not in written})
             if own:
@@ -135,6 +152,8 @@ class KeyShelf:
             for names, lengths, keys in self._prefill.read(wanted):
                 parts = _split(names, lengths, self._rounded(keys))
                 found |= parts
+                with self._telling:
+                    self._fresh.update(parts.values())
                 if self._store is not None:
                     items = ((key, one.to_bytes()) for key, one in parts.items())
                     self._store.put_many(_KIND, self._fingerprint, items)

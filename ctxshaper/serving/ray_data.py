@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -17,7 +16,6 @@ from ctxshaper.errors import CtxshaperError, InvalidInputError
 from ctxshaper.pipelines import Pipeline, Recipe
 from ctxshaper.pipelines.pipeline import BudgetLike
 from ctxshaper.reading.reader import Reader
-from ctxshaper.reading.remembering import Remembered
 from ctxshaper.reading.store import KeyStore
 from ctxshaper.reading.store.records import FILE
 from ctxshaper.serving.tables import Columns, passages_of, requests_of, rows_of
@@ -63,9 +61,11 @@ class IndexPassages:
         self, store: Store, recipe: str | Path | Recipe | None = None, model: str | Path | None = None
     ) -> None:
         # The store is the memory here: what is read is not kept in this process too.
-        self._reader = Reader(model, store=_store(store), cache_bytes=0)
-        self._pipeline = None if recipe is None else Pipeline.from_recipe(recipe, reader=self._reader)
-        _ = self._reader.layout  # a model that cannot be loaded ends the job at once
+        self._store = _store(store)
+        reader = Reader(model, store=self._store, cache_bytes=0)
+        # Without stages it is the reader's keys alone.
+        self._pipeline = Pipeline.from_recipe(recipe, reader=reader) if recipe else Pipeline([], reader=reader)
+        _ = reader.layout  # a model that cannot be loaded ends the job at once
 
     def __call__(self, batch: Columns) -> Table:
         """Read one batch; a row of counts.
@@ -74,18 +74,14 @@ class IndexPassages:
             InvalidInputError: a row that is no passage, or a store that does not keep what was read.
         """
         passages = passages_of(batch)
-        done = self._read(passages)
+        done = self._pipeline.remember(passages)
         # A store that cannot be written only warns; here that would be a night's work for nothing.
-        if done.read_windows and self._read(passages).read_windows:
+        if done.read_windows and self._pipeline.remember(passages).read_windows:
             raise InvalidInputError(
-                f"what was read is not in the store {self._reader.store!r}: it cannot be written, or its bound is too "
+                f"what was read is not in the store {self._store!r}: it cannot be written, or its bound is too "
                 "small for a batch; see the actor's log, and take another folder or a larger max_bytes"
             )
         return {name: np.array([count]) for name, count in asdict(done).items()}
-
-    def _read(self, passages: Sequence[Passage]) -> Remembered:
-        stream = passages if self._pipeline is None else self._pipeline.prepare(passages)
-        return sum(self._reader.remember_stream(stream), Remembered())
 
 
 class ShapeRequests:

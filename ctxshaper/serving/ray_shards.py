@@ -17,7 +17,7 @@ from ctxshaper.data.deadline import Deadline, under
 from ctxshaper.errors import CtxshaperError, InvalidInputError
 from ctxshaper.reading.keys import QueryRows
 from ctxshaper.reading.reader import Reader
-from ctxshaper.reading.reading import Reading
+from ctxshaper.reading.reading import Reading, Remembered
 from ctxshaper.reading.scoring import Partial, merge
 
 # Passages of a stream that are on their way to be remembered together.
@@ -31,7 +31,7 @@ _OPTIONS: Mapping[str, Any] = {"max_concurrency": _AT_ONCE, "max_restarts": -1, 
 
 
 class ShardedReader:
-    """Scores passages as one `Reader` would, by several in Ray actors: `Pipeline(..., reader=ShardedReader(reader, 4))`.
+    """Scores passages as one `Reader` would, by several in Ray actors: `Pipeline(..., reader=ShardedReader(r, 4))`.
 
     A passage belongs to one shard, by its text, and is read and remembered there alone; so the keys of a corpus may be
     as large as the memory of all machines. A query runs in one shard; each then gives the log-sum-exp of its own keys,
@@ -69,12 +69,16 @@ class ShardedReader:
         """See `Reader.count_tokens`."""
         return self._reader.count_tokens(text)
 
-    def remember(self, passages: Iterable[Passage | str]) -> None:
+    def remember(self, passages: Iterable[Passage | str]) -> Remembered:
         """See `Reader.remember`; all shards read at once."""
-        stream = map(Passage.of, passages)
+        stream, done = map(Passage.of, passages), Remembered()
         while some := list(islice(stream, _STREAM)):
             parts = _parted(some, len(self._shards))
-            _got([self._shards[n].remember.remote([some[i] for i in own]) for n, own in parts.items()])
+            done = sum(
+                _got([self._shards[n].remember.remote([some[i] for i in own], _left()) for n, own in parts.items()]),
+                done,
+            )
+        return done
 
     def read(self, query: str, passages: Sequence[Passage | str]) -> Reading:
         """See `Reader.read`; a text that stands twice is one passage to the softmax, as there."""
@@ -108,8 +112,9 @@ class _Shard:
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
 
-    def remember(self, passages: list[Passage]) -> None:
-        self._reader.remember(passages)
+    def remember(self, passages: list[Passage], seconds: float | None) -> Remembered:
+        with under(Deadline(seconds)):
+            return self._reader.remember(passages)
 
     def query_rows(self, query: str, seconds: float | None) -> bytes:
         with under(Deadline(seconds)):
