@@ -17,11 +17,15 @@ from ctxshaper.reading.head_sets import Slot
 from ctxshaper.reading.held_keys import HeldKeys
 from ctxshaper.reading.key_memory import KeyMemory
 from ctxshaper.reading.keys import PassageKeys, quantise
+from ctxshaper.reading.locks import ForkSafeLock
 from ctxshaper.reading.prefill import Prefill, Wanted
 from ctxshaper.reading.request_batcher import RequestBatcher
 from ctxshaper.reading.store import KeyStore
 
 _KIND = "keys"
+# Seconds between two looks at what another process reads, and those after which it is read here all the same: the other
+# may have been stopped.
+_LOOK, _PATIENCE = 0.01, 60.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +37,7 @@ class Taken:
         slots: the (layer, key head) of the arena's slots.
         hits: passages that were in memory.
         stored: passages that came from the store.
-        absent: content keys of those that the model had to read.
+        absent: content keys of those that the model read for this request.
         seconds: that reading them took, with the time that it waited for other requests to read; 0 where none was.
     """
 
@@ -65,6 +69,10 @@ class KeyShelf:
         self._prefill, self._store = prefill, store
         self._fingerprint = fingerprint + repr((self.slots, memory.dtype, _KIND)).encode()
         self._lately = _Lately()
+        # What was read here and no request was told of, and what another process read.
+        self._fresh: weakref.WeakSet[PassageKeys] = weakref.WeakSet()
+        self._foreign: weakref.WeakSet[PassageKeys] = weakref.WeakSet()
+        self._telling = ForkSafeLock()
         self._batcher = RequestBatcher(self._lately, self._read)
 
     @contextmanager
@@ -85,12 +93,25 @@ class KeyShelf:
             stored = self._stored(missing)
             absent = {key: wanted[key] for key in missing if key not in stored}
             started = time.perf_counter()
-            read = self._batcher.read(absent)
+            new = self._batcher.read(absent)
             seconds = time.perf_counter() - started if absent else 0.0
-            _put(held, {**stored, **read})
-            yield Taken(held, self.slots, len(lengths) - len(missing), len(stored), frozenset(absent), seconds)
+            _put(held, {**stored, **new})
+            read, late = self._told(new)
+            found = len(stored) + late
+            yield Taken(held, self.slots, len(lengths) - found - len(read), found, read, seconds)
         finally:
             held.release()
+
+    def _told(self, new: Mapping[bytes, PassageKeys]) -> tuple[frozenset[bytes], int]:
+        """Which of the passages count as read for this request, and how many came from the store while it waited.
+
+        What several requests wanted at once was read for one of them; to the others it was in memory.
+        """
+        with self._telling:
+            read = frozenset(key for key, one in new.items() if one in self._fresh)
+            for key in read:
+                self._fresh.discard(new[key])
+            return read, sum(one in self._foreign for one in new.values())
 
     def _stored(self, missing: Mapping[bytes, int]) -> dict[bytes, PassageKeys]:
         if self._store is None or not missing:
@@ -107,6 +128,30 @@ class KeyShelf:
         return found
 
     def _read(self, wanted: Wanted) -> dict[bytes, PassageKeys]:
+        store, found = self._store, dict[bytes, PassageKeys]()
+        if store is None:
+            return self._read_here(wanted)
+        patience = time.monotonic() + _PATIENCE
+        while left := {key: ids for key, ids in wanted.items() if key not in found}:
+            deadline.check()
+            with store.claimed(_KIND, self._fingerprint, left) as own:
+                if time.monotonic() > patience:
+                    own = set(left)
+                # Since it was looked up, another process may have read it.
+                written = self._stored({key: len(left[key]) for key in left if key in own})
+                with self._telling:
+                    self._foreign.update(written.values())
+                found |= written
+                found |= self._read_here({key: left[key] for key in left if key in own and key not in written})
+            if own:
+                patience = time.monotonic() + _PATIENCE
+            elif left:
+                time.sleep(_LOOK)
+        return found
+
+    def _read_here(self, wanted: Wanted) -> dict[bytes, PassageKeys]:
+        if not wanted:
+            return {}
         with tracing.span("ctxshaper.prefill", passages=len(wanted), tokens_read=sum(map(len, wanted.values()))):
             return self._prefilled(wanted)
 
@@ -116,6 +161,8 @@ class KeyShelf:
             for names, lengths, keys in self._prefill.read(wanted):
                 parts = _split(names, lengths, self._rounded(keys))
                 found |= parts
+                with self._telling:
+                    self._fresh.update(parts.values())
                 if self._store is not None:
                     items = ((key, one.to_bytes()) for key, one in parts.items())
                     self._store.put_many(_KIND, self._fingerprint, items)

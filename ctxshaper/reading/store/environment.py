@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import lmdb
 
+from ctxshaper.reading.store.claims import Claims
 from ctxshaper.reading.store.files import opening, replace_file
 from ctxshaper.reading.store.gate import Gate
 from ctxshaper.reading.store.opening import Handle, UnavailableError, open_store
@@ -47,6 +48,7 @@ class Environment:
         self.max_bytes = max_bytes
         self.users = 0
         self.used: set[int] = set()
+        self.claims = Claims(folder)
         self._gate = Gate()
         self._handle: Handle | None = None
         self._unusable: tuple[tuple[int, int, int], float, UnavailableError] | None = None
@@ -206,6 +208,7 @@ class Environment:
         """Close it once nobody is inside; the next use opens it again."""
         with self._gate.alone():
             self._shut()
+            self.claims.close()
 
     def _shut(self) -> None:
         if self._handle is not None:
@@ -224,6 +227,8 @@ class Environment:
         """Let go of the parent's environment; the next use opens the child's own."""
         self._gate = Gate()
         self.used = set()
+        self.claims.close()
+        self.claims = Claims(self.folder)
         if self._handle is not None:
             self._handle.close_in_child()
             self._handle = None

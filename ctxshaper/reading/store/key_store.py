@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -25,8 +26,6 @@ _log = logging.getLogger(__name__)
 
 # Below this the pages that LMDB needs for a change would be most of the store.
 LEAST_BYTES = 2**20
-# Of what a transaction writes: long enough to be quick, short enough for others to get their turn.
-_BATCH = 8 * 2**20
 # Records between two looks at the request's deadline.
 _STRIDE = 256
 
@@ -147,7 +146,7 @@ class KeyStore:
         return held
 
     def _put(self, kind: str, fingerprint: bytes, pairs: Mapping[bytes, bytes]) -> int:
-        from ctxshaper.reading.store.writing import put
+        from ctxshaper.reading.store.writing import batches, put
 
         shared = self._environment()
         namespace = namespace_of(kind, fingerprint)
@@ -160,7 +159,7 @@ class KeyStore:
             shared.run(lambda _: None)
             most = shared.bound // 8
             fit = [record for record in records if len(record[1]) <= most]
-            for batch in _batches(fit, min(_BATCH, shared.bound // 16)):
+            for batch in batches(fit, shared.bound):
                 deadline.check()
                 put(shared, namespace, (kind, fingerprint), batch)
                 held += len(batch)
@@ -169,6 +168,40 @@ class KeyStore:
 
         self._softly(write, None, "could not be written: what is new is computed anew")
         return held
+
+    @contextmanager
+    def claimed(self, kind: str, fingerprint: bytes, keys: Iterable[bytes]) -> Iterator[set[bytes]]:
+        """Say that records are being computed here, until the block ends, so that no other process or thread does.
+
+        A process that ends, however, has claimed nothing any more.
+
+        Yields:
+            The keys that are the caller's to compute: all but those that somebody else has claimed at this moment. Look
+            them up once more first: who had claimed one may just have written it. All, where the store is not written.
+        """
+        shared = self._environment()
+        hashes = {content_hash(kind, fingerprint, key): key for key in keys}
+        if self.read_only or not shared.writable:
+            yield set(hashes.values())
+            return
+        with shared.claims.take(hashes) as free:
+            yield {hashes[content] for content in free}
+
+    def merge(self, source: KeyStore) -> int:
+        """Take over what another store holds, such as one that another machine wrote; what is here already stays.
+
+        Args:
+            source: is not changed.
+
+        Returns:
+            How many records of the source are now here.
+
+        Raises:
+            InvalidInputError: the bound leaves no room for all, or one of the two cannot be read or written.
+        """
+        from ctxshaper.reading.store.merging import merge
+
+        return merge(self._environment(), source._environment())
 
     def gc(self, max_bytes: int | None = None) -> int:
         """Drop what was used least recently until the bound holds, and give free pages back to the file system.
@@ -268,16 +301,3 @@ def _folder(path: Path, read_only: bool) -> Path:
         except OSError as error:
             raise InvalidInputError(f"the store's folder {path} cannot be made ({error}); take another") from error
     return path.resolve()
-
-
-def _batches(records: list[tuple[bytes, bytes]], most: int) -> Iterator[list[tuple[bytes, bytes]]]:
-    batch: list[tuple[bytes, bytes]] = []
-    size = 0
-    for record in records:
-        if batch and size + len(record[1]) > most:
-            yield batch
-            batch, size = [], 0
-        batch.append(record)
-        size += len(record[1])
-    if batch:
-        yield batch

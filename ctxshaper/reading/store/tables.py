@@ -143,6 +143,11 @@ class Tables:
             if about is not None:
                 yield int.from_bytes(key[1:], "big"), about
 
+    def contents(self, number: int) -> list[bytes]:
+        """The hashes of a block's records, also of those that were replaced or dropped since."""
+        block = self._txn.get(_key(b"b", number))
+        return [] if block is None else list(hashes_in(block))
+
     def index(self) -> Iterator[tuple[bytes, Place]]:
         """All records by content hash."""
         for key, packed in self._rows(b"i"):
@@ -171,12 +176,10 @@ class Tables:
         return dropped
 
     def _drop_block(self, number: int) -> None:
-        block = self._txn.get(_key(b"b", number))
-        if block is not None:
-            for content in list(hashes_in(block)):
-                place = self.place(content)
-                if place is not None and place.block == number:
-                    self._txn.delete(b"i" + content)
+        for content in self.contents(number):
+            place = self.place(content)
+            if place is not None and place.block == number:
+                self._txn.delete(b"i" + content)
         self._txn.delete(_key(b"b", number))
         self._txn.delete(_key(b"a", number))
         self._blocks.pop(number, None)

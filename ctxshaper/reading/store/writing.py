@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeVar
 
 import lmdb
@@ -16,6 +16,8 @@ from ctxshaper.reading.store.tables import Tables, missing, record_bytes
 T = TypeVar("T")
 
 _SLACK = 256 * 2**20
+# Of what a transaction writes: long enough to be quick, short enough for others to get their turn.
+_BATCH = 8 * 2**20
 # Pages that one transaction frees can be used by the one after the next.
 _LAG = 3
 
@@ -23,6 +25,20 @@ _LAG = 3
 def limit(bound: int) -> int:
     """The bytes of records that a bound on the file leaves room for: LMDB writes changed pages beside the old ones."""
     return bound - min(bound // 4, _SLACK)
+
+
+def batches(records: Iterable[tuple[bytes, bytes]], bound: int) -> Iterator[list[tuple[bytes, bytes]]]:
+    """Records in pieces for one transaction each, in a store of that bound."""
+    most, size = min(_BATCH, bound // 16), 0
+    batch: list[tuple[bytes, bytes]] = []
+    for record in records:
+        if batch and size + len(record[1]) > most:
+            yield batch
+            batch, size = [], 0
+        batch.append(record)
+        size += len(record[1])
+    if batch:
+        yield batch
 
 
 def put(shared: Environment, namespace: bytes, name: tuple[str, bytes], batch: list[tuple[bytes, bytes]]) -> None:
