@@ -23,6 +23,7 @@ NAMES = (
     "positions",
     "reading",
     "s2a",
+    "service",
     "stages",
     "structured",
     "trace",
