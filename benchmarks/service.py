@@ -103,7 +103,8 @@ def _served(store: str) -> Iterator[tuple[int, int]]:
                     break
             except OSError:
                 pass
-            assert process.poll() is None and time.monotonic() < until, "the service did not start"
+            assert process.poll() is None, "the service did not start"
+            assert time.monotonic() < until, "the service did not get ready"
             time.sleep(0.2)
         yield port, process.pid
     finally:
