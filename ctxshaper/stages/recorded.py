@@ -41,7 +41,8 @@ def record(span: tracing.TraceSpan, given: Context, shaped: Context, log: Log, *
 def _rows(
     passages: Iterable[Passage], scores: Mapping[int | None, float | None]
 ) -> Iterator[tuple[str, float | None, str | None]]:
-    return ((p.id or str(p.rank), scores.get(p.rank), p.text) for p in passages)
+    texts = tracing.content_recorded()
+    return ((p.id or str(p.rank), scores.get(p.rank), p.text if texts else None) for p in passages)
 
 
 def _best(decisions: Iterable[Decision]) -> dict[int | None, float | None]:

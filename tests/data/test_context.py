@@ -294,3 +294,11 @@ def test_the_seam_swallows_only_white_space():
     assert Passage("a b c").keep([Span(0, 2), Span(4, 5)]).text == "a … c"
     assert Passage("a b c").keep([Span(2, 5)]).text == "b c"
     assert Passage("abc").keep([]).text == ""
+
+
+@pytest.mark.parametrize(
+    ("budget", "said"),
+    [(500, "500 tokens"), ("30%", "30%"), ("auto", "auto"), (None, "no limit"), (Budget(7, 0.125), "7 tokens, 12.5%")],
+)
+def test_a_budget_says_what_it_is(budget, said):
+    assert str(Budget.parse(budget)) == said

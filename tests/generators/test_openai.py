@@ -379,3 +379,37 @@ def test_a_batch_keeps_order_and_one_failure_ends_it(endpoint):
 def test_it_pickles_and_copies(endpoint):
     generator = endpoint[0](completion("ok"))
     assert pickle.loads(pickle.dumps(generator)) == copy.deepcopy(generator) == generator  # our own bytes
+
+
+@pytest.mark.parametrize(
+    ("usage", "counts"),
+    [
+        ({"prompt_tokens": 11, "completion_tokens": 3}, (11, 3)),
+        ({"prompt_tokens": 11}, (11, None)),
+        ({"prompt_tokens": True, "completion_tokens": -1}, (None, None)),
+        ({"prompt_tokens": 10**30, "completion_tokens": "3"}, (None, None)),
+        ([], (None, None)),
+        (None, (None, None)),
+    ],
+)
+def test_a_call_is_a_span_with_the_endpoints_own_counts(endpoint, ask, spans, monkeypatch, usage, counts):
+    make, _ = endpoint
+    monkeypatch.setenv("CTXSHAPER_TEST_KEY", "sk-secret")
+    reply = {"choices": [{"message": {"content": "Odo"}}], "usage": usage}
+    assert ask(make((200, {}, json.dumps(reply)), login="me:pass@")) == "Odo"
+    (span,) = spans.get_finished_spans()
+    found = span.attributes
+    assert span.name == "chat m"
+    assert (found.get("gen_ai.usage.input_tokens"), found.get("gen_ai.usage.output_tokens")) == counts
+    assert (found["gen_ai.provider.name"], found["server.address"]) == ("openai", "127.0.0.1")
+    for hidden in ("sk-secret", "pass", "hello", "Odo"):
+        assert hidden not in span.to_json()
+
+
+def test_a_call_that_fails_quotes_nothing_in_its_span(endpoint, ask, spans):
+    make, _ = endpoint
+    with pytest.raises(GeneratorError, match="the user asked"):
+        ask(make((400, {}, "the user asked something")))
+    (span,) = spans.get_finished_spans()
+    assert span.status.description == "GeneratorError"
+    assert "the user asked" not in span.to_json()

@@ -99,3 +99,13 @@ def test_files_have_a_limit(tmp_path):
     for name in ("a" * 5_000, "a\0b"):
         with pytest.raises(RecipeError, match="there is no recipe"):
             Recipe.load(name)
+
+
+def test_a_recipe_is_called_after_its_file_and_does_not_name_itself(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("stages: [EvidenceFilter]")
+    assert Recipe.load(path).name == "mine"
+    assert Recipe.load("qa").name == "qa"
+    assert Recipe.load(path) == Recipe.parse("stages: [EvidenceFilter]", "another")
+    with pytest.raises(RecipeError, match="no field 'name'"):
+        Recipe.parse("stages: [EvidenceFilter]\nname: other")
