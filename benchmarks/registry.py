@@ -20,6 +20,7 @@ NAMES = (
     "gpu",
     "kernels",
     "positions",
+    "ray_index",
     "reading",
     "s2a",
     "stages",

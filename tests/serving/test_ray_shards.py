@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from tests.serving.ray_session import ray, started
-
-pytest.importorskip("lmdb", reason="lmdb is not installed: pip install 'ctxshaper[store]'")
-
 from ctxshaper import InvalidInputError, Passage, Pipeline, Reader
 from ctxshaper.data.deadline import Deadline, under
 from ctxshaper.errors import DeadlineError
 from ctxshaper.serving.ray_shards import ShardedReader
 from ctxshaper.serving.ray_store import ClusterStore
+from tests.serving.ray_session import ray, started
+
+pytest.importorskip("lmdb", reason="lmdb is not installed: pip install 'ctxshaper[store]'")
+
 
 QUERY = "Who designed the old stone bridge?"
 TEXTS = [
@@ -31,7 +31,7 @@ def both(reader, tmp_path_factory):
 
 
 def test_scores_and_what_is_kept_are_those_of_one_reader(both):
-    reader, sharded, store = both
+    reader, sharded, _ = both
     wanted, got = reader.read(QUERY, TEXTS), sharded.read(QUERY, TEXTS)
     assert got.notes["shards"] == 2
     assert (got.notes["cache_misses"], got.notes["from_store"]) == (12, 0)
