@@ -9,13 +9,13 @@ import psutil
 import pytest
 
 from ctxshaper.errors import InvalidInputError
-from ctxshaper.serving.ray_serve import application, deployment
 from ctxshaper.serving.settings import Settings
 from tests.serving.ray_session import started
 
 serve = pytest.importorskip("ray.serve", reason="Ray Serve is not installed: pip install 'ctxshaper[ray]'")
 pytest.importorskip("lmdb", reason="lmdb is not installed: pip install 'ctxshaper[store]'")
 
+from ctxshaper.serving.ray_serve import application, deployment  # noqa: E402  # skipped where Ray is missing
 
 TEXT = "The lighthouse was built in 1894. It stands on a rock. " * 20 + "Its keeper was called Oda Brandt."
 
