@@ -21,6 +21,7 @@ NAMES = (
     "gpu",
     "kernels",
     "positions",
+    "ray_index",
     "reading",
     "s2a",
     "service",

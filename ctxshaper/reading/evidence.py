@@ -50,10 +50,11 @@ def query_rows(model: ReaderModel, query: str) -> QueryRows:
 
 def partial_evidence(model: ReaderModel, rows: QueryRows, passages: Sequence[Passage | str]) -> Partial:
     """See `Reader.partial`."""
-    prepared = model.layout.prepare(passages)
+    started, prepared = time.perf_counter(), model.layout.prepare(passages)
     with model.shelf_for(SET).take(prepared.wanted, prepared.lengths) as taken:
         own = placed(rows, model.heads(SET).slots, taken.slots)
-        return Partial(own.lse(taken.held.arena, taken.held.ranges).cpu().numpy())
+        lse = own.lse(taken.held.arena, taken.held.ranges).cpu().numpy()
+        return Partial(lse, notes_of(taken, started, model, SET))
 
 
 def read_evidence_rows(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -70,7 +71,7 @@ def evidence_scores(
     if whole is None:
         mass, lse = own.scores(held.arena, ranges)
     else:
-        lse = torch.from_numpy(whole.lse).to(own.rows.device)
+        lse = torch.tensor(whole.lse, device=own.rows.device)
         mass = own.mass(held.arena, ranges, lse)
     numbers = checked(mass)
     return Scores(numbers, places, _on_prefix(own, lse))
@@ -135,9 +136,11 @@ class Partial:
 
     Attributes:
         lse: [P, R] float64 log-sum-exp of the shard's keys alone; -inf without passages.
+        notes: what it took, as in a `Reading`; empty where it was merged.
     """
 
     lse: NDArray[np.float64]
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
 
 def merge(rows: QueryRows, parts: Sequence[Partial]) -> Partial:
@@ -150,7 +153,8 @@ def merge(rows: QueryRows, parts: Sequence[Partial]) -> Partial:
         parts: one from each shard.
     """
     rest = rows.rest.double().cpu()
-    return Partial(merge_lse([rest, *(torch.from_numpy(part.lse) for part in parts)]).numpy())
+    # Copied: what came from another process may not be written, which torch minds.
+    return Partial(merge_lse([rest, *(torch.tensor(part.lse) for part in parts)]).numpy())
 
 
 def checked(scores: Tensor) -> NDArray[np.float32]:

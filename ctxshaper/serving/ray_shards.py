@@ -90,7 +90,7 @@ class ShardedReader:
         partials = _got([shard.partial.remote(data, part, _left()) for shard, part in own])
         whole = merge(QueryRows.from_bytes(data), partials)
         readings = _got([shard.read_rows.remote(data, part, whole, _left()) for shard, part in own])
-        return _joined(query, parts, readings, started)
+        return _joined(query, parts, partials, readings, started)
 
     def read_gem(
         self, query: str, passages: Sequence[Passage | str], *, independent: bool = False, calibrated: bool = False
@@ -148,16 +148,22 @@ def _place(text: str, shards: int) -> int:
     return int.from_bytes(digest, "big") % shards
 
 
-def _joined(query: str, parts: Mapping[int, Sequence[int]], readings: Sequence[Reading], started: float) -> Reading:
+def _joined(
+    query: str,
+    parts: Mapping[int, Sequence[int]],
+    partials: Sequence[Partial],
+    readings: Sequence[Reading],
+    started: float,
+) -> Reading:
     """One reading in the order of the passages."""
     placed = {
         place: one
         for places, reading in zip(parts.values(), readings, strict=True)
         for place, one in zip(places, reading.passages, strict=True)
     }
-    notes: dict[str, Any] = {
-        name: sum(reading.notes[name] for reading in readings) for name in ("cache_hits", "cache_misses", "from_store")
-    }
+    # The first phase finds or reads the keys that the second scores.
+    counts = ("cache_hits", "cache_misses", "from_store")
+    notes: dict[str, Any] = {name: sum(part.notes[name] for part in partials) for name in counts}
     notes |= {"shards": len(readings), "milliseconds": 1e3 * (time.perf_counter() - started)}
     passages = tuple(placed[place] for place in range(len(placed)))
     return replace(readings[0], query=query, passages=passages, notes=notes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,8 +30,9 @@ _THREADS = 8
 class ClusterStore:
     """Looks like a `KeyStore` to readers and embedders, on any machine of a Ray cluster; passages are read once in all.
 
-    The folder lies on the machine where this is made; an actor owns it and lives as long as who made this. It pickles
-    as a handle to that actor. As with a `KeyStore`, one that cannot be reached is a warning and then no store.
+    The folder lies on the machine where this is made; an actor owns it and lives as long as this object. It pickles by
+    the actor's name, for processes of the same job. As with a `KeyStore`, one that cannot be reached is a warning and
+    then no store.
 
     Args:
         path: the store's folder, on this machine.
@@ -45,8 +47,10 @@ class ClusterStore:
         options = {"num_cpus": 0, "max_concurrency": _THREADS, "max_restarts": -1, "max_task_retries": 3}
         KeyStore(path, max_bytes=max_bytes).close()  # a mistake is said here, and not in an actor's log
         keeper: Any = ray.remote(_Keeper)
-        self.path = Path(path).resolve()
-        self._keeper = keeper.options(**options, scheduling_strategy=here).remote(str(self.path), max_bytes)
+        self.path, self._name = Path(path).resolve(), f"ctxshaper-store-{uuid.uuid4().hex}"
+        self._keeper = keeper.options(name=self._name, scheduling_strategy=here, **options).remote(
+            str(self.path), max_bytes
+        )
 
     def get_many(self, kind: str, fingerprint: bytes, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """See `KeyStore.get_many`."""
@@ -74,6 +78,10 @@ class ClusterStore:
         """See `KeyStore.stat`."""
         return self._asked(self._keeper.stat.remote, StoreStat(self.path, 0, 0, (), ()))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Not as a handle: Ray would not start an actor again whose arguments hold one.
+        return _found, (self.path, self._name)
+
     def __repr__(self) -> str:
         return f"ClusterStore({str(self.path)!r})"
 
@@ -84,6 +92,12 @@ class ClusterStore:
         except RayActorError as error:
             _log.warning("the store %s cannot be reached: what is new is computed anew (%s)", self.path, error)
             return otherwise
+
+
+def _found(path: Path, name: str) -> ClusterStore:
+    store = ClusterStore.__new__(ClusterStore)
+    store.path, store._name, store._keeper = path, name, ray.get_actor(name)
+    return store
 
 
 class _Keeper:

@@ -8,6 +8,8 @@ import pytest
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_USE_MULTIPROCESSING_CPU_COUNT", "1")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+# It lasts for the tests, on this machine alone; a token would be written into the user's home.
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 # Actors that share two cores: more threads each only wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
