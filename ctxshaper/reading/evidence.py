@@ -54,7 +54,7 @@ def partial_evidence(model: ReaderModel, rows: QueryRows, passages: Sequence[Pas
     with model.shelf_for(SET).take(prepared.wanted, prepared.lengths) as taken:
         own = placed(rows, model.heads(SET).slots, taken.slots)
         lse = own.lse(taken.held.arena, taken.held.ranges).cpu().numpy()
-        return Partial(lse, notes_of(taken, started, model, SET))
+        return Partial(lse, notes_of(taken, started, 0.0, model, SET))
 
 
 def read_evidence_rows(
