@@ -18,6 +18,7 @@ from ctxshaper.serving.settings import Settings
 from ctxshaper.stages.parts import Parts
 
 _T = TypeVar("_T")
+_WARMING = "Who designed the Ember Bridge?"
 BudgetLike = Budget | str | int | float | None
 
 
@@ -67,8 +68,8 @@ class Service:
 
     def _warm(self) -> None:
         for pipeline in self.pipelines.values():
-            # Two sentences under a budget of one: nothing else makes a stage ask for its models.
-            pipeline.shape("What is this?", ["A first sentence. A second sentence."], "auto")
+            # A question that these sentences answer: no warning of it belongs into the log.
+            pipeline.shape(_WARMING, ["Ada Moreau designed the Ember Bridge. It is red."], "auto")
 
     def pipeline(self, name: str | None) -> Pipeline:
         """The pipeline of a request's `model`.

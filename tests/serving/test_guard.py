@@ -142,7 +142,7 @@ class SlowReader(FakeReader):
         self.go, self.asked = threading.Event(), threading.Semaphore(0)
 
     def read(self, query, passages):
-        if query != "What is this?":  # the service's own first question
+        if query == "bridge":  # and not the service's own first question
             self.asked.release()
             assert self.go.wait(30)
         return super().read(query, passages)
