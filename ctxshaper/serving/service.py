@@ -19,6 +19,8 @@ from ctxshaper.stages.parts import Parts
 
 _T = TypeVar("_T")
 _WARMING = "Who designed the Ember Bridge?"
+# Seconds until loading is tried again.
+_AGAIN = 5.0
 BudgetLike = Budget | str | int | float | None
 
 
@@ -57,14 +59,17 @@ class Service:
         """Load the models, so that no request waits for them."""
         # What the pipelines hand to threads goes to the loop's own.
         asyncio.get_running_loop().set_default_executor(self._threads)
-        try:
-            await asyncio.to_thread(self._warm)
-        except CtxshaperError as error:
-            self.failure = str(error)
-            LOGGER.critical("the models could not be loaded", exc_info=error)
-        else:
-            self.ready = True
-            LOGGER.info("ready", extra={"fields": {"models": sorted(self.pipelines)}})
+        while not self.ready:
+            try:
+                await asyncio.to_thread(self._warm)
+            except CtxshaperError as error:
+                # A generator elsewhere may come back.
+                self.failure = str(error)
+                LOGGER.critical("not ready; it is tried again", exc_info=error)
+                await asyncio.sleep(_AGAIN)
+            else:
+                self.ready, self.failure = True, ""
+                LOGGER.info("ready", extra={"fields": {"models": sorted(self.pipelines)}})
 
     def _warm(self) -> None:
         for pipeline in self.pipelines.values():
