@@ -118,7 +118,7 @@ def _actors(corpus: Path, store: Path, kind: type[IndexPassages], arguments: arg
         .map_batches(
             kind,
             fn_constructor_kwargs={"store": str(store)},
-            concurrency=arguments.actors,
+            compute=ray.data.ActorPoolStrategy(size=arguments.actors),
             # They compute all the time; what is left is for reading the file.
             num_cpus=0.5,
             batch_size=arguments.batch,

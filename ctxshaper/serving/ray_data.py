@@ -36,7 +36,11 @@ class IndexPassages:
     For `Dataset.map_batches` with an actor pool, and for whatever else hands out columns (mapInPandas of Spark)::
 
         done = ray.data.read_json("passages.jsonl").map_batches(
-            IndexPassages, fn_constructor_kwargs={"store": "/data/keys"}, concurrency=2, num_cpus=0.5, batch_size=256
+            IndexPassages,
+            fn_constructor_kwargs={"store": "/data/keys"},
+            compute=ray.data.ActorPoolStrategy(size=2),
+            num_cpus=0.5,
+            batch_size=256,
         )
         done.to_pandas().sum()
 

@@ -54,12 +54,14 @@ class Slow(IndexPassages):
 ray.init(address=sys.argv[1], log_to_driver=False)
 arguments = {"store": sys.argv[2], "model": sys.argv[3]}
 data = ray.data.from_items(rows(0, 1000), override_num_blocks=4)
-data.map_batches(Slow, fn_constructor_kwargs=arguments, concurrency=2, num_cpus=0.5, batch_size=25).materialize()
+pool = ray.data.ActorPoolStrategy(size=2)
+data.map_batches(Slow, fn_constructor_kwargs=arguments, compute=pool, num_cpus=0.5, batch_size=25).materialize()
 """
 
 
 def test_killed_half_way_and_started_again_nothing_is_read_twice(cluster, tiny_model, tmp_path):
     model, store = str(tiny_model("llama")), tmp_path / "keys"
+    free = ray.available_resources()["CPU"]
     driver = subprocess.Popen([sys.executable, "-c", SCRIPT, cluster, str(store), model])
     end = time.monotonic() + 120
     while not ((store / "store.mdb").is_file() and held(store) >= 100):
@@ -68,7 +70,7 @@ def test_killed_half_way_and_started_again_nothing_is_read_twice(cluster, tiny_m
         time.sleep(0.1)
     driver.send_signal(signal.SIGKILL)
     driver.wait(30)
-    while ray.available_resources().get("CPU") != 2:  # until its actors are gone too
+    while ray.available_resources().get("CPU", 0) < free:  # until its actors are gone too
         assert time.monotonic() < end
         time.sleep(0.1)
     before = held(store)
@@ -79,7 +81,7 @@ def test_killed_half_way_and_started_again_nothing_is_read_twice(cluster, tiny_m
     done = ray.data.read_json([str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl")]).map_batches(
         IndexPassages,
         fn_constructor_kwargs={"store": str(store), "model": model},
-        concurrency=2,
+        compute=ray.data.ActorPoolStrategy(size=2),
         num_cpus=0.5,
         batch_size=25,
     )
@@ -136,7 +138,11 @@ def test_requests_are_shaped_as_one_by_one(cluster, tiny_model, tmp_path):
     table = [row | {"passages": [p if isinstance(p, dict) else {"text": p} for p in row["passages"]]} for row in table]
     arguments = {"recipe": "fast", "budget": "50%", "store": str(tmp_path / "keys"), "model": model}
     shaped = ray.data.from_items(table).map_batches(
-        ShapeRequests, fn_constructor_kwargs=arguments, concurrency=1, num_cpus=0.5, batch_size=4
+        ShapeRequests,
+        fn_constructor_kwargs=arguments,
+        compute=ray.data.ActorPoolStrategy(size=1),
+        num_cpus=0.5,
+        batch_size=4,
     )
     found = sorted(shaped.take_all(), key=lambda row: row["number"])
     assert [set(row) for row in found] == [{"query", "number", "text", "tokens", "spans", "warnings", "error"}] * 6
