@@ -11,8 +11,8 @@ from tests.serving.ray_session import started
 
 pytest.importorskip("lmdb", reason="lmdb is not installed: pip install 'ctxshaper[store]'")
 
-from ctxshaper.serving.ray_shards import ShardedReader  # noqa: E402  # skipped where Ray is missing
-from ctxshaper.serving.ray_store import ClusterStore  # noqa: E402
+from ctxshaper.serving.ray_shards import ShardedReader  # skipped where Ray is missing
+from ctxshaper.serving.ray_store import ClusterStore
 
 QUERY = "Who designed the old stone bridge?"
 TEXTS = [
