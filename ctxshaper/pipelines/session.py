@@ -108,9 +108,9 @@ class Session:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # What it remembers stays behind: it would be the texts of chats, and is found again from whole chats.
-        limit = self._limit and self._limit.max_tokens
-        options = {"budget": self.budget, "max_tokens": limit, "markers": self.markers, "remembered": self.remembered}
-        return partial(type(self), **options), (self.pipeline,)
+        limit = None if self._limit is None else self._limit.max_tokens
+        own = {"budget": self.budget, "max_tokens": limit, "markers": self.markers, "remembered": self.remembered}
+        return partial(type(self), **own), (self.pipeline,)  # type: ignore[arg-type]
 
     def shape(
         self, messages: Sequence[Mapping[str, Any]], *, frozen: int = 0, timeout: float | None = None
