@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ctxshaper import tracing
-from ctxshaper.data import Budget, Context, Passage, json_safe
+from ctxshaper.data import Budget, Context, Message, Passage, json_safe
 from ctxshaper.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -107,20 +107,20 @@ class Client:
                 self._pipeline = Pipeline.from_recipe(self._pipeline)
             return self._pipeline
 
-    def shape(self, query: str, passages: Sequence[Passage]) -> Outcome:
-        """Shape by the policy."""
+    def shape(self, query: str, passages: Sequence[Passage], history: Sequence[Message] = ()) -> Outcome:
+        """Shape by the policy; `history` is the chat before the query."""
         try:
-            return self._outcome(self.pipeline().shape(query, passages, self.budget))
+            return self._outcome(self.pipeline().shape(query, passages, self.budget, history=history))
         except Exception as error:  # noqa: BLE001  # the policy says what becomes of it
             return self._failed(error)
 
-    async def ashape(self, query: str, passages: Sequence[Passage]) -> Outcome:
+    async def ashape(self, query: str, passages: Sequence[Passage], history: Sequence[Message] = ()) -> Outcome:
         """The same without blocking the event loop."""
         import asyncio
 
         try:
             pipeline = await asyncio.to_thread(self.pipeline)
-            return self._outcome(await pipeline.ashape(query, passages, self.budget))
+            return self._outcome(await pipeline.ashape(query, passages, self.budget, history=history))
         except Exception as error:  # noqa: BLE001  # the policy says what becomes of it
             return self._failed(error)
 

@@ -100,11 +100,17 @@ class Session:
                 raise InvalidInputError(f"{name} must be an int from 1, but got {value!r:.80}")
         self.pipeline = pipeline
         self.budget = None if budget is None else Budget.parse(budget)
-        self.markers = markers
+        self.markers, self.remembered = markers, remembered
         self._limit = None if max_tokens is None else RoundLimit(max_tokens)
         self._rows: Memory[_Known] = Memory(4 * remembered)
         self._originals: Memory[str | list[Any]] = Memory(remembered)
         self._counts: Memory[int] = Memory(_COUNTS)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # What it remembers stays behind: it would be the texts of chats, and is found again from whole chats.
+        limit = None if self._limit is None else self._limit.max_tokens
+        own = {"budget": self.budget, "max_tokens": limit, "markers": self.markers, "remembered": self.remembered}
+        return partial(type(self), **own), (self.pipeline,)  # type: ignore[arg-type]
 
     def shape(
         self, messages: Sequence[Mapping[str, Any]], *, frozen: int = 0, timeout: float | None = None

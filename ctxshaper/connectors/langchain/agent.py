@@ -55,7 +55,7 @@ class ShapeToolResults(AgentMiddleware[Any, Any, Any]):
         documents = self._documents(request, result)
         if documents is None or not isinstance(result, ToolMessage):
             return result
-        shaped, outcome = self.shaper.shape({"query": _query(request), "documents": documents}, ensure_config())
+        shaped, outcome = self.shaper.shape(_asked(request, documents), ensure_config())
         return _message(result, shaped, outcome)
 
     async def awrap_tool_call(
@@ -66,7 +66,7 @@ class ShapeToolResults(AgentMiddleware[Any, Any, Any]):
         documents = self._documents(request, result)
         if documents is None or not isinstance(result, ToolMessage):
             return result
-        shaped, outcome = await self.shaper.ashape({"query": _query(request), "documents": documents}, ensure_config())
+        shaped, outcome = await self.shaper.ashape(_asked(request, documents), ensure_config())
         return _message(result, shaped, outcome)
 
     def _documents(self, request: ToolCallRequest, result: Result) -> list[Document] | None:
@@ -98,10 +98,11 @@ def _message(result: ToolMessage, shaped: list[Document], outcome: Outcome) -> T
     return result.model_copy(update=changes)
 
 
-def _query(request: ToolCallRequest) -> str:
-    asked = request.tool_call["args"].get("query")
-    if isinstance(asked, str) and asked.strip():
-        return asked
+def _asked(request: ToolCallRequest, documents: list[Document]) -> dict[str, Any]:
+    """What the shaper is asked: the call's query, or else what the user said last, with the chat before it."""
     state = request.state
     messages = state.get("messages", []) if isinstance(state, dict) else getattr(state, "messages", [])
-    return next((m.text for m in reversed(messages) if isinstance(m, HumanMessage)), "")
+    query = request.tool_call["args"].get("query")
+    if not isinstance(query, str) or not query.strip():
+        query = next((m.text for m in reversed(messages) if isinstance(m, HumanMessage)), "")
+    return {"query": query, "documents": documents, "messages": messages}

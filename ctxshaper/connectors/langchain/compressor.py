@@ -18,20 +18,23 @@ from langchain_core.runnables import RunnableConfig, RunnableSerializable
 from pydantic import ConfigDict, PrivateAttr
 
 from ctxshaper.connectors.client import Client, Mode, OnError, Outcome
-from ctxshaper.connectors.langchain.documents import to_documents, to_passages
+from ctxshaper.connectors.langchain.documents import to_documents, to_history, to_passages
 from ctxshaper.connectors.records import KEY
+from ctxshaper.data import Message
 from ctxshaper.errors import InvalidInputError
 
 # How chains name what a ContextShaper takes; of several that are there, the first counts.
 _QUERY = ("query", "question", "input")
 _DOCUMENTS = ("documents", "context")
+_HISTORY = ("chat_history", "messages")
 
 
 class ContextShaper(BaseDocumentCompressor, RunnableSerializable[dict[str, Any], list[Document]]):
     """Shapes retrieved documents: a document compressor, and a Runnable over a query and its documents.
 
     As a Runnable it takes a dict with the query as `query`, `question` or `input`, and the documents as `documents` or
-    `context`, as chains name them.
+    `context`, as chains name them. A list of messages as `chat_history` or `messages` is the chat before the query, for
+    the stage `ContextualizeQuery`.
 
     Documents are copied, never changed; `id` and metadata stay. What was kept and dropped, and why, stands under
     `metadata["ctxshaper"]` (JSON-safe). Each call is a run, nested in the caller's, with one custom event
@@ -117,11 +120,11 @@ class ContextShaper(BaseDocumentCompressor, RunnableSerializable[dict[str, Any],
 
     def shape(self, input: dict[str, Any], config: RunnableConfig | None = None) -> tuple[list[Document], Outcome]:
         """As `invoke`, together with the shaped context; reports to the callbacks of a run, but starts none."""
-        query, documents = _request(input)
+        query, documents, history = _request(input)
         if not documents:
             return [], Outcome(None)
         passages = to_passages(documents)
-        outcome = self._client.shape(query, passages)
+        outcome = self._client.shape(query, passages, history)
         if _heard(config):
             dispatch_custom_event(KEY, outcome.report(), config=config)
         return to_documents(documents, passages, outcome), outcome
@@ -130,18 +133,18 @@ class ContextShaper(BaseDocumentCompressor, RunnableSerializable[dict[str, Any],
         self, input: dict[str, Any], config: RunnableConfig | None = None
     ) -> tuple[list[Document], Outcome]:
         """The same without blocking the event loop."""
-        query, documents = _request(input)
+        query, documents, history = _request(input)
         if not documents:
             return [], Outcome(None)
         passages = to_passages(documents)
-        outcome = await self._client.ashape(query, passages)
+        outcome = await self._client.ashape(query, passages, history)
         if _heard(config):
             await adispatch_custom_event(KEY, outcome.report(), config=config)
         return to_documents(documents, passages, outcome), outcome
 
 
-def _request(given: dict[str, Any]) -> tuple[str, list[Document]]:
-    """Query and documents of a Runnable's input."""
+def _request(given: dict[str, Any]) -> tuple[str, list[Document], list[Message]]:
+    """Query, documents and chat history of a Runnable's input."""
     keys = set(given) if isinstance(given, dict) else set()
     query = next((key for key in _QUERY if key in keys), None)
     documents = next((key for key in _DOCUMENTS if key in keys), None)
@@ -157,7 +160,8 @@ def _request(given: dict[str, Any]) -> tuple[str, list[Document]]:
             f"{documents!r} must be a list of Documents, but got {type(found).__name__}; shape them before they are "
             "joined to a text"
         )
-    return given[query], list(found)
+    history = next((given[key] for key in _HISTORY if given.get(key)), None)
+    return given[query], list(found), to_history(history, str(given[query]))
 
 
 def _config(callbacks: Callbacks) -> RunnableConfig | None:

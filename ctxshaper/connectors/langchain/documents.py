@@ -1,4 +1,4 @@
-"""LangChain: documents to passages and back, and citations in them. Pure functions; needs only langchain-core."""
+"""LangChain: documents to passages and back, citations, the chat before a query. Pure; needs only langchain-core."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from numbers import Real
 from typing import Any
 
 from langchain_core.documents import Document
-from langchain_core.messages import ToolMessage
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage, convert_to_messages
 
 from ctxshaper.connectors import citations
 from ctxshaper.connectors.client import Outcome
 from ctxshaper.connectors.records import KEY, read, results
-from ctxshaper.data import Passage
+from ctxshaper.data import Message, Passage
 from ctxshaper.errors import InvalidInputError
 
 SCORE = "relevance_score"
@@ -58,6 +58,31 @@ def to_documents(documents: Sequence[Document], passages: Sequence[Passage], out
             metadata[SCORE] = result.score
         shaped.append(original.model_copy(update={"page_content": result.text, "metadata": metadata}))
     return shaped
+
+
+def to_history(messages: Any, query: str) -> list[Message]:
+    """What user and assistant said before a query; calls, results of tools and system messages are left out.
+
+    Args:
+        messages: a list of messages, in any form that LangChain reads; anything else, such as a text, holds none.
+        query: what the user asks now. Where the last human message asks just this, what was said ends before it.
+
+    Raises:
+        InvalidInputError: a list that holds something else than messages.
+    """
+    if not isinstance(messages, (list, tuple)):
+        return []
+    try:
+        given = convert_to_messages(messages)
+    except (ValueError, NotImplementedError) as error:
+        raise InvalidInputError(f"the chat history must be a list of LangChain messages, but: {error}") from error
+    human = [place for place, message in enumerate(given) if isinstance(message, HumanMessage)]
+    end = human[-1] if human and given[human[-1]].text.strip() == query.strip() else len(given)
+    return [
+        Message(role="user" if isinstance(message, HumanMessage) else "assistant", content=message.text)
+        for message in given[:end]
+        if isinstance(message, (HumanMessage, AIMessage)) and message.text.strip()
+    ]
 
 
 def map_citation(documents: Sequence[Document | ToolMessage], answer_span: str) -> citations.Citation | None:
