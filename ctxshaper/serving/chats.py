@@ -16,6 +16,9 @@ from ctxshaper.serving.service import BudgetLike, Service
 _SESSIONS = 16
 # Characters of originals that each remembers.
 _REMEMBERED = 2**24
+# Of each text, where nobody says what it may cost. A recipe's "auto" may keep nothing of what a tool found, which an
+# agent asked for; half of the tokens hold nearly all of the evidence (docs/service.md).
+_BUDGET = Budget(share=0.5)
 
 
 class Way(NamedTuple):
@@ -65,8 +68,10 @@ class Chats:
         return None
 
     def _session(self, way: Way) -> Session:
-        budget = None if way.budget is None else Budget.parse(way.budget)
-        way = way._replace(model=way.model or self._service.settings.recipe, budget=budget)
+        settings = self._service.settings
+        given = way.budget if way.budget is not None else settings.budget
+        budget = _BUDGET if given is None else Budget.parse(given)
+        way = way._replace(model=way.model or settings.recipe, budget=budget)
         if way not in self._sessions:
             pipeline = self._service.pipeline(way.model)
             self._sessions[way] = Session(

