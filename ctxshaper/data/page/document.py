@@ -25,7 +25,8 @@ _VIEW = (
     '<label><input type="checkbox" id="reasons"> scores and reasons</label></fieldset>'
     '<p class="key">Marked: <span>kept</span>, <del>dropped</del>, <del class="cut">cut to fit</del>, '
     '<del class="twin">said elsewhere</del>, <ins>written by a language model</ins>, <mark>its support</mark>. '
-    "Passages are numbered as in the retriever's list, from 0. Point at text to see why.</p>"
+    "Passages are numbered as in the retriever's list, from 0. Point at text, or show scores and "
+    "reasons, to see why.</p>"
 )
 
 

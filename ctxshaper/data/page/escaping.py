@@ -14,7 +14,6 @@ _UNSEEN = re.compile(
 
 def shown(text: str) -> str:
     """Text as HTML; each character that cannot be seen as its number, `U+202E`, in an element `i`."""
-    # Most texts hold none: escaping alone is four times as fast.
     return _UNSEEN.sub(lambda found: f"<i>{_named(found[0])}</i>", escape(text)).replace("\r\n", "\n")
 
 

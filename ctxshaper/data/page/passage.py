@@ -8,7 +8,6 @@ from itertools import groupby
 from ctxshaper.data.page.escaping import attribute, shown
 from ctxshaper.data.page.tiles import Judged, Tile, tiles
 from ctxshaper.data.passages import Passage
-from ctxshaper.data.pieces import Kept
 from ctxshaper.data.spans import Span
 from ctxshaper.data.trace import Decision
 
@@ -28,10 +27,9 @@ def article(name: str, passage: Passage, judged: Sequence[Judged], state: str = 
         state: what became of it, in a word or two; found in its pieces if empty.
         note: more about it, as HTML.
     """
-    kept = sum(len(piece.span) for piece in passage.pieces if isinstance(piece, Kept))
     if not state:
         state = "rewritten" if passage.generated else "kept whole" if passage.complete else "shortened"
-    facts = [f"<b>{state}</b>", note, f"{kept:,} of {len(passage.source):,} characters of its own"]
+    facts = [f"<b>{state}</b>", note, _share(passage)]
     if passage.id is not None:
         facts.append(f"id <bdi>{shown(passage.id)}</bdi>")
     if passage.score is not None:
@@ -40,6 +38,13 @@ def article(name: str, passage: Passage, judged: Sequence[Judged], state: str = 
     if passage.generated:
         body = f"<h4>As the generator reads it</h4>{_written(name, passage)}<h4>Its source</h4>{body}"
     return _framed(name, passage.rank, passage.title, facts, body)
+
+
+def _share(passage: Passage) -> str:
+    size, used = len(passage.source), sum(map(len, passage.spans))
+    if used in (0, size) and not passage.generated:
+        return f"{size:,} characters"
+    return f"{used:,} of {size:,} characters {'kept or supporting' if passage.generated else 'kept'}"
 
 
 def stub(name: str, rank: int, judged: Sequence[Judged]) -> str:

@@ -17,7 +17,7 @@ def figures(context: Context, given: int) -> str:
         "Tokens left": f"{tokens:,}" + (f" <small>{tokens / before:.0%}</small>" if before else ""),
         "Budget": shown(str(context.budget)),
         "Passages left": f"{len(context.passages)} <small>of {given}</small>",
-        "Time": milliseconds(context.trace.seconds),
+        "Time": duration(context.trace.seconds),
     }
     if context.answerable is not None:
         rows["Answerable"] = f"{context.answerable:.0%}"
@@ -43,11 +43,11 @@ def stages(context: Context) -> str:
     for stage in context.trace.stages:
         numbers = (stage.tokens_in, stage.tokens_out, len(stage.decisions), len(stage.dropped))
         cells = "".join(f"<td>{value:,}</td>" for value in numbers)
-        rows.append(f'<tr><th scope="row">{shown(stage.stage)}</th><td>{milliseconds(stage.seconds)}</td>{cells}</tr>')
+        rows.append(f'<tr><th scope="row">{shown(stage.stage)}</th><td>{duration(stage.seconds)}</td>{cells}</tr>')
     head = "".join(f'<th scope="col">{name}</th>' for name in heads)
     return (
         '<section aria-labelledby="stages"><h2 id="stages">Stages</h2>'
-        '<div class="wide" tabindex="0" role="region" aria-labelledby="stages">'
+        '<div class="wide" tabindex="0" role="region" aria-label="table of stages">'
         f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div></section>"
     )
 
@@ -63,9 +63,9 @@ def history(context: Context) -> str:
     return f"<details><summary>The chat before this query</summary><dl>{turns}</dl></details>"
 
 
-def milliseconds(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """A time as people read it."""
-    return f"{1000 * seconds:,.1f} ms" if seconds < 0.1 else f"{1000 * seconds:,.0f} ms"
+    return f"{seconds:,.1f} s" if seconds >= 1 else f"{1000 * seconds:.{1 if seconds < 0.1 else 0}f} ms"
 
 
 def _list(texts: Iterable[str]) -> str:
