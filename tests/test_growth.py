@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from ctxshaper.connectors.matching import find_loosely, longest_run
-from ctxshaper.data import Budget, Span
+from ctxshaper.data import Budget, Context, Passage, Span, Written
 from ctxshaper.data.formats import format_of
 from ctxshaper.errors import CtxshaperError
 from ctxshaper.generators.redaction import Redactor
@@ -153,6 +153,9 @@ FUNCTIONS: dict[str, Callable[[str], object]] = {
     "structures: code": lambda text: chosen(block_structure(text)),
     "structures: e-mail": lambda text: chosen(mail_structure(f"From: a\nSubject: b\n\n{text}")),
     "structures: fences": lambda text: fenced_structure(f"```\n{text}\n```\n"),
+    "page": lambda text: Context(
+        "q", (Passage(text).rewrite([Written("a", (Span(0, 1),))]), Passage(text)), len
+    ).to_html(),
     "Budget.parse": refusing(Budget.parse),
     "Recipe.parse": refusing(Recipe.parse),
     "Recipe.parse, a value": refusing(lambda text: Recipe.parse(f"stages:\n  - GemFilter: {{unit: {text}}}")),

@@ -47,6 +47,13 @@ def shape(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the whole shaped context, its trace included, as JSON.")
     ] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write a page here that shows what was kept, what was dropped, and why; one file, no network.",
+            metavar="FILE",
+        ),
+    ] = None,
     trace: Annotated[
         bool, typer.Option("--trace", help="Print what each stage did, on stderr (--json holds it already).")
     ] = False,
@@ -56,8 +63,12 @@ def shape(
     limit = None if budget is None else Budget.parse(budget)
     if not query.strip():
         raise InvalidInputError("the query is empty; write the question behind -q")
+    if html is not None:
+        _check_place(html)
     given = _passages([*(files or []), *(passages or [])])
     shaped = _with_progress(lambda: _shape(query, given, recipe, limit, model, store))
+    if html is not None:
+        html.write_text(shaped.to_html(), encoding="utf-8")
     typer.echo(shaped.to_json() if as_json else _printable(shaped.text))
     for warning in shaped.warnings:
         _say(warning)
@@ -75,6 +86,12 @@ def _passages(paths: list[str]) -> list[Passage]:
     if not paths:
         raise InvalidInputError("no passages: name files or folders, or - for standard input")
     return list(iter_passages(paths, _say))
+
+
+def _check_place(page: Path) -> None:
+    if page.is_dir() or not page.parent.is_dir():
+        why = "is a folder" if page.is_dir() else f"cannot be written: there is no folder {page.parent}"
+        raise InvalidInputError(f"--html {page} {why}; name a file, such as page.html")
 
 
 def _shape(

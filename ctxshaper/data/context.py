@@ -56,6 +56,7 @@ class Context:
         warnings: what the user should know about the result, in plain sentences.
         answerable: the probability that the passages answer the query, where half of all contexts do; None if no
             stage knows.
+        given: the passages as they came from the retriever; filled in. `to_html` shows what is gone from them.
 
     Raises:
         InvalidInputError: a query that is no text, or something that is no passage.
@@ -72,6 +73,7 @@ class Context:
     set_aside: tuple[SetAside, ...] = ()
     warnings: tuple[str, ...] = ()
     answerable: float | None = None
+    given: tuple[Passage, ...] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.query, str):
@@ -79,6 +81,8 @@ class Context:
         if self.answerable is not None and not 0 <= self.answerable <= 1:
             raise InvalidInputError(f"answerable must be a probability or None, but got {self.answerable!r:.80}")
         object.__setattr__(self, "passages", _ranked(self.passages))
+        if self.given is None:
+            object.__setattr__(self, "given", self.passages)
         if self.tokens_in < 0:
             object.__setattr__(self, "tokens_in", self.tokens)
 
@@ -122,6 +126,22 @@ class Context:
         }
         # ASCII escapes keep lone surrogates, which UTF-8 cannot hold.
         return json.dumps(data, ensure_ascii=True, allow_nan=False)
+
+    def to_html(self) -> str:
+        """The context as a page for people: what is kept, what is gone and why, what each stage took.
+
+        One file without network or script, in which all text is escaped. What `from_json` read has no text of the
+        passages that were dropped whole.
+        """
+        from ctxshaper.data.page import document
+
+        return document(self)
+
+    def _repr_html_(self) -> str:
+        """The same in a frame, which notebooks show."""
+        from ctxshaper.data.page import framed
+
+        return framed(self)
 
     @classmethod
     def from_json(cls, data: str | bytes, count: TokenCounter) -> Context:

@@ -182,3 +182,21 @@ def test_nothing_but_the_text_when_not_a_terminal():
 
 def test_version():
     assert run(app, ["--version"]).stdout.startswith("ctxshaper 0.")
+
+
+def test_a_page_is_written_where_it_is_asked_for(tmp_path):
+    page = tmp_path / "page.html"
+    result = run(app, [*ASK, "-", "--html", str(page)], input=LINES)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("Bridge\nThe bridge was designed by Ada Moreau.")
+    text = page.read_text(encoding="utf-8")
+    assert "potassium" in text
+    assert "dropped by EvidenceFilter" in text
+
+
+@pytest.mark.parametrize("place", ["", "none/page.html"])
+def test_a_place_where_no_page_can_be_is_refused_before_anything_is_read(place, tmp_path):
+    result = run(app, [*ASK, "none.txt", "--html", str(tmp_path / place)])
+    assert result.exit_code == 2
+    assert "--html" in result.stderr
+    assert "name a file" in result.stderr
