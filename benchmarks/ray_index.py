@@ -61,20 +61,20 @@ def run(arguments: argparse.Namespace) -> list[Table]:
     """Read the same passages in each way, every time into an empty store."""
     with tempfile.TemporaryDirectory() as folder:
         corpus = Path(folder) / "passages.jsonl"
-        tokens = _write(corpus, arguments.passages)
+        tokens = write_corpus(corpus, arguments.passages)
         rows = {"ctxshaper index": _command(corpus, Path(folder) / "command")}
         # Only now: its processes would take part of the time.
         ray.init(
             num_cpus=arguments.actors, include_dashboard=False, object_store_memory=100 * 2**20, log_to_driver=False
         )
         for name, kind in (("Ray Data, one store", Timed), ("Ray Data, a store each", Apart)):
-            rows[name] = _actors(corpus, Path(folder) / kind.__name__, kind, arguments)
+            rows[name] = read_by_actors(corpus, Path(folder) / kind.__name__, kind, arguments)
         started = time.perf_counter()
         merge_shards(Path(folder) / "Apart", Path(folder) / "whole")
         merged = time.perf_counter() - started
         ray.shutdown()
-        held = [_held(Path(folder) / name) for name in ("command", "Timed", "whole")]
-    assert len(set(held)) == 1, f"the stores hold {held} keys"
+        counts = [held(Path(folder) / name) for name in ("command", "Timed", "whole")]
+    assert len(set(counts)) == 1, f"the stores hold {counts} keys"
     note = (
         f"{arguments.actors} actors of one thread on {os.cpu_count()} cores; load average at the end "
         f"{os.getloadavg()[0]:.1f}. Merging the stores took {merged:.2f} s."
@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace) -> list[Table]:
     return [Table(f"{arguments.passages:,} passages, {tokens:,} tokens", rows, [note])]
 
 
-def _write(file: Path, count: int) -> int:
+def write_corpus(file: Path, count: int) -> int:
     """That many different passages as JSON lines; how many tokens they have."""
     encoder, texts, tokens = Reader().encoder, dict[str, None](), 0
     for source in sorted(Path(sysconfig.get_paths()["stdlib"]).rglob("*.py")):
@@ -110,7 +110,10 @@ def _command(corpus: Path, store: Path) -> dict[str, float]:
     return _row(int(found[1].replace(",", "")), float(found[2]), time.perf_counter() - started)
 
 
-def _actors(corpus: Path, store: Path, kind: type[IndexPassages], arguments: argparse.Namespace) -> dict[str, float]:
+def read_by_actors(
+    corpus: Path, store: Path, kind: type[IndexPassages], arguments: argparse.Namespace
+) -> dict[str, float]:
+    """One job over a corpus: what it read, and how long it took."""
     started = time.perf_counter()
     blocks = max(arguments.actors, arguments.passages // arguments.batch)
     done = (
@@ -126,13 +129,15 @@ def _actors(corpus: Path, store: Path, kind: type[IndexPassages], arguments: arg
         .to_pandas()
     )
     wall = time.perf_counter() - started
-    return _row(int(done["read_tokens"].sum()), float(done["ended"].max() - done["begun"].min()), wall)
+    row = _row(int(done["read_tokens"].sum()), float(done["ended"].max() - done["begun"].min()), wall)
+    return {"windows read": float(done["read_windows"].sum())} | row
 
 
 def _row(tokens: int, busy: float, wall: float) -> dict[str, float]:
     return {"tokens read": tokens, "reading, s": busy, "tokens/s": tokens / busy, "in all, s": wall}
 
 
-def _held(folder: Path) -> int:
+def held(folder: Path) -> int:
+    """How many passages a store holds keys of."""
     with KeyStore(folder, read_only=True) as store:
         return sum(space.entries for space in store.stat().namespaces if space.kind == "keys")

@@ -22,6 +22,7 @@ NAMES = (
     "kernels",
     "positions",
     "ray_index",
+    "ray_killed",
     "reading",
     "s2a",
     "service",
