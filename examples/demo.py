@@ -1,103 +1,89 @@
-"""Shape what a retriever finds in the Python language reference, and answer from it.
+"""Shape what a retriever finds in the Python language reference, and show what was kept, what it costs and saves.
 
 Run it with `make demo`, or `python examples/demo.py "your question"`. No network: the documents ship with CPython
-(`pydoc_data.topics`), the models are the embedded ones.
+(`pydoc_data.topics`), the models are the embedded ones. It writes `demo.html`, a page to look at.
 """
 
 import os
 import sys
 import time
 import warnings
+from pathlib import Path
 from pydoc_data.topics import topics
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+warnings.filterwarnings("ignore")
 
-import faiss
 from rich.console import Console
-from rich.table import Table
 
-from ctxshaper import Context, Embedder, LocalGenerator, Passage, Pipeline
+from ctxshaper import LocalGenerator, Passage, Pipeline
+from ctxshaper.commands.showing import show
+from ctxshaper.ranking.lexical import LexicalIndex
 from ctxshaper.text.segments import blocks
 
-QUESTION = "How can a nested function rebind a variable of the enclosing function with nonlocal?"
+QUESTION = "How can a nested function rebind a variable of the enclosing function?"
+ANSWER = "With the nonlocal statement."
 FOLLOW_UP = "When are the free variables of a closure looked up?"
+PAGE = Path("demo.html")
 
 
 def split(name: str, text: str, size: int = 900) -> list[Passage]:
     """One topic as passages of whole blocks, about `size` characters each."""
-    passages, start, end = [], 0, 0
+    borders, start, end = [], 0, 0
     for block in blocks(text):
         if block.end - start > size and end > start:
-            passages.append((start, end))
+            borders.append((start, end))
             start = end
         end = block.end
-    passages.append((start, end))
+    borders.append((start, end))
     return [
         Passage(text[a:b], id=f"{name}:{a}", metadata={"title": f"Python reference: {name}"})
-        for a, b in passages
+        for a, b in borders
         if text[a:b].strip()
     ]
 
 
-def retrieve(question: str, passages: list[Passage], embedder: Embedder, k: int = 10) -> list[Passage]:
-    """The k passages nearest to the question, best first."""
-    vectors = embedder.embed([p.text for p in passages])
-    index = faiss.IndexFlatIP(vectors.shape[1])
-    index.add(vectors)
-    scores, found = index.search(embedder.embed([question]), k)
-    return [
-        Passage(passages[i].text, passages[i].id, float(score), passages[i].metadata)
-        for i, score in zip(found[0], scores[0], strict=True)
-    ]
+def retrieve(question: str, corpus: list[Passage], k: int = 10) -> list[Passage]:
+    """The k passages that BM25 finds, best first: the retriever of this demo."""
+    scores = LexicalIndex([passage.text for passage in corpus]).scores(question)
+    return [corpus[place] for place in (-scores).argsort(kind="stable")[:k]]
 
 
-def show(console: Console, shaped: Context) -> None:
-    """What was kept of what."""
-    table = Table("passage", "score", "span", "kept text", title="What was kept", show_lines=True)
-    decisions = [decision for stage in shaped.trace.stages for decision in stage.decisions]
-    for passage in shaped.passages:
-        for span in passage.spans:
-            text = passage.source[span.start : span.end].strip().replace("\n", " ")
-            # A span may hold several units that stand side by side: the best of them.
-            units = [d for d in decisions if d.kept and d.passage == passage.rank and d.span.overlaps(span)]
-            score = max((f"{d.score:.2f}" for d in units if d.score is not None), key=float, default="")
-            table.add_row(str(passage.id), score, f"{span.start}:{span.end}", text[:120] + "…" * (len(text) > 120))
-    console.print(table)
-    for warning in shaped.warnings:
-        console.print(f"[yellow]{warning}[/]")
-    scores = sorted((d.score for d in decisions if not d.kept and d.score is not None), reverse=True)
-    console.print(f"{len(scores)} units dropped; the best of them scored {scores[0]:.2f}" if scores else "all kept")
+def likelihood(generator: LocalGenerator, question: str, context: str) -> float:
+    """Mean log-probability of the answer's tokens."""
+    prompt = f"{context}\n\nQuestion: {question}\nAnswer in one sentence.".strip()
+    found = generator.logprobs(prompt, ANSWER)
+    return sum(found) / len(found)
 
 
 def main() -> None:
-    """The whole way, from documents to answers."""
-    warnings.filterwarnings("ignore")
+    """The whole way, from documents to what a generator reads."""
     console = Console(width=118)
     question = " ".join(sys.argv[1:]) or QUESTION
-    embedder = Embedder()
-    corpus = [p for name, text in sorted(topics.items()) for p in split(name, text)]
-    console.print(f"[bold]{len(corpus)} passages[/] of the Python reference; question: [bold]{question}[/]")
-    found = retrieve(question, corpus, embedder)
+    corpus = [passage for name, text in sorted(topics.items()) for passage in split(name, text)]
+    found = retrieve(question, corpus)
+    console.print(f"[bold]{question}[/]\n{len(found)} of {len(corpus)} passages were retrieved.\n")
 
-    shaper = Pipeline.from_recipe("qa", embedder=embedder)
-    shaper.shape("warm up", ["The models are loaded by a first small text. It is not timed."], "50%")
+    shaper = Pipeline.from_recipe("qa", budget="30%")
+    shaper.shape("warm up", ["The models are loaded by a first small text. It is not timed."])
     started = time.perf_counter()
-    shaped = shaper.shape(question, found, budget="30%")
+    shaped = shaper.shape(question, found)
     first = time.perf_counter() - started
     started = time.perf_counter()
-    shaper.shape(FOLLOW_UP, found, budget="30%")
+    shaper.shape(FOLLOW_UP, found)
     second = time.perf_counter() - started
 
-    show(console, shaped)
-    console.print(f"tokens: {shaped.tokens_in} before, [bold]{shaped.tokens}[/] after")
-    console.print(f"prefill and question: {first * 1e3:.0f} ms; a second question on the same: {second * 1e3:.0f} ms")
-    generator = LocalGenerator(max_new_tokens=60)
-    full = shaped.rendering.render(found)
-    for name, context in (("full", full), ("shaped", shaped.text)):
-        started = time.perf_counter()
-        prompt = f"{context}\n\nAnswer in one or two sentences, from the text above only: {question}"
-        text = generator.generate(prompt).strip()
-        console.print(f"\n[bold]Answer from the {name} context[/] ({time.perf_counter() - started:.1f} s):\n{text}")
+    show(shaped, console)
+    PAGE.write_text(shaped.to_html(shaper.attention(shaped)), encoding="utf-8")
+    saved = 1 - shaped.tokens / shaped.tokens_in
+    console.print(f"\nTokens: {shaped.tokens_in:,} retrieved, [bold]{shaped.tokens:,}[/] left: {saved:.0%} saved.")
+    console.print(f"Time: {first:.2f} s to read and ask; {1e3 * second:.0f} ms for another question over the same.")
+    if question == QUESTION:
+        generator = LocalGenerator()
+        contexts = {"no context": "", "all retrieved": shaped.rendering.render(found), "shaped": shaped.text}
+        told = ", ".join(f"{name} {likelihood(generator, question, text):.2f}" for name, text in contexts.items())
+        console.print(f'Mean log-probability of a token of "{ANSWER}" to the embedded 135M model: {told}.')
+    console.print(f"What was kept, what was dropped, and where the model looked: [bold]{PAGE.resolve().as_uri()}[/]")
 
 
 if __name__ == "__main__":

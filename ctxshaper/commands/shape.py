@@ -6,12 +6,14 @@ import sys
 from collections.abc import Callable
 from importlib.resources import files as packaged
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
-from ctxshaper.data import Budget, Context, Passage
+from ctxshaper.data import Attention, Budget, Context, Passage
 from ctxshaper.errors import InvalidInputError
+
+_T = TypeVar("_T")
 
 
 def _shipped() -> str:
@@ -54,6 +56,12 @@ def shape(
             metavar="FILE",
         ),
     ] = None,
+    attention: Annotated[
+        bool, typer.Option("--attention", help="With --html: show what each head looked at, token by token.")
+    ] = False,
+    show: Annotated[
+        bool, typer.Option("--show", help="Print kept and dropped text with scores instead of what is left.")
+    ] = False,
     trace: Annotated[
         bool, typer.Option("--trace", help="Print what each stage did, on stderr (--json holds it already).")
     ] = False,
@@ -65,11 +73,21 @@ def shape(
         raise InvalidInputError("the query is empty; write the question behind -q")
     if html is not None:
         _check_place(html)
+    for given_too, name in ((attention and html is None, "--attention"), (show and as_json, "--show")):
+        if given_too:
+            raise InvalidInputError(f"{name} does not go with this: --attention needs --html, --show no --json")
     given = _passages([*(files or []), *(passages or [])])
-    shaped = _with_progress(lambda: _shape(query, given, recipe, limit, model, store))
+    shaped, looked = _with_progress(lambda: _shape(query, given, recipe, limit, model, store, attention=attention))
     if html is not None:
-        html.write_text(shaped.to_html(), encoding="utf-8")
-    typer.echo(shaped.to_json() if as_json else _printable(shaped.text))
+        html.write_text(shaped.to_html(looked), encoding="utf-8")
+    if show:
+        from rich.console import Console
+
+        from ctxshaper.commands.showing import show as printed
+
+        printed(shaped, Console())
+    else:
+        typer.echo(shaped.to_json() if as_json else _printable(shaped.text))
     for warning in shaped.warnings:
         _say(warning)
     if trace and not as_json:
@@ -95,12 +113,21 @@ def _check_place(page: Path) -> None:
 
 
 def _shape(
-    query: str, passages: list[Passage], recipe: str, budget: Budget | None, model: str | None, store: Path | None
-) -> Context:
+    query: str,
+    passages: list[Passage],
+    recipe: str,
+    budget: Budget | None,
+    model: str | None,
+    store: Path | None,
+    *,
+    attention: bool,
+) -> tuple[Context, list[Attention]]:
     from ctxshaper import Pipeline, Reader
 
     parts = {"reader": Reader(model, store=store)} if model else {"store": store}
-    return Pipeline.from_recipe(recipe, **parts).shape(query, passages, budget)
+    pipeline = Pipeline.from_recipe(recipe, **parts)
+    shaped = pipeline.shape(query, passages, budget)
+    return shaped, pipeline.attention(shaped) if attention else []
 
 
 def _say(message: str) -> None:
@@ -112,7 +139,7 @@ def _printable(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _with_progress(work: Callable[[], Context]) -> Context:
+def _with_progress(work: Callable[[], _T]) -> _T:
     """Run it; on a terminal, show a spinner where it takes longer than a second."""
     if not sys.stderr.isatty():
         return work()

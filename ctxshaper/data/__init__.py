@@ -1,5 +1,6 @@
 """The data that flows: spans, passages, budgets, contexts and their traces. No model library is imported here."""
 
+from ctxshaper.data.attention import Attention, Looked
 from ctxshaper.data.budget import Budget
 from ctxshaper.data.context import Context, SetAside, TokenCounter
 from ctxshaper.data.messages import Message, Role
@@ -12,12 +13,14 @@ from ctxshaper.data.trace import Decision, StageTrace, Trace
 
 __all__ = [
     "ELLIPSIS",
+    "Attention",
     "Budget",
     "Context",
     "Decision",
     "Frozen",
     "Kept",
     "Label",
+    "Looked",
     "Message",
     "Part",
     "Passage",

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import count as counting
 from typing import Any
 
+from ctxshaper.data.attention import Attention
 from ctxshaper.data.budget import Budget
 from ctxshaper.data.json import parse_json
 from ctxshaper.data.messages import Message
 from ctxshaper.data.passages import Passage
+from ctxshaper.data.plain import shortened
 from ctxshaper.data.rendering import Rendering
 from ctxshaper.data.trace import Trace
 from ctxshaper.errors import InvalidInputError
@@ -37,7 +39,7 @@ class SetAside:
     score: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Context:
     """A query, its passages, and how they will be rendered and counted: what stages take and return. Immutable.
 
@@ -127,15 +129,26 @@ class Context:
         # ASCII escapes keep lone surrogates, which UTF-8 cannot hold.
         return json.dumps(data, ensure_ascii=True, allow_nan=False)
 
-    def to_html(self) -> str:
+    def to_html(self, attention: Sequence[Attention] = ()) -> str:
         """The context as a page for people: what is kept, what is gone and why, what each stage took.
 
         One file without network or script, in which all text is escaped. What `from_json` read has no text of the
         passages that were dropped whole.
+
+        Args:
+            attention: what the query looked at, from `Pipeline.attention`: shown as a heat behind the text, head by
+                head (the first nine).
         """
         from ctxshaper.data.page import document
 
-        return document(self)
+        return document(self, attention)
+
+    def __repr__(self) -> str:
+        # Nothing is counted for it: a debugger asks often.
+        counted = f", {self.tokens} of {self.tokens_in} tokens" if "tokens" in self.__dict__ else ""
+        warned = f", {len(self.warnings)} warnings" if self.warnings else ""
+        told = f"{len(self.passages)} of {len(self.given or ())} passages{counted}{warned}"
+        return f"<Context {shortened(self.query)}: {told}>"
 
     def _repr_html_(self) -> str:
         """The same in a frame, which notebooks show."""

@@ -12,14 +12,14 @@ from typing import Any
 from ctxshaper.data.formats import Format, checked_format, format_of
 from ctxshaper.data.lines import line_start, mark
 from ctxshaper.data.pieces import Kept, Piece, Placed, Written, between, checked, names_of, piece_of, spans_of
-from ctxshaper.data.plain import Frozen, json_safe
+from ctxshaper.data.plain import Frozen, json_safe, shortened
 from ctxshaper.data.spans import Span, intersect, merge_spans
 from ctxshaper.errors import InvalidInputError
 
 ELLIPSIS = " … "
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Passage:
     """One retrieved passage, and what is kept of it. Immutable; pickles, copies, compares and hashes.
 
@@ -61,6 +61,16 @@ class Passage:
             object.__setattr__(self, "pieces", (Kept(Span(0, len(self.source))),) if self.source else ())
         else:
             object.__setattr__(self, "pieces", checked(self.pieces, len(self.source)))
+
+    def __repr__(self) -> str:
+        told = [shortened(self.source)]
+        told += [f"{name}={value!r}" for name, value in (("id", self.id), ("score", self.score)) if value is not None]
+        told += [f"title={shortened(self.title)}"] if self.title else []
+        if self.generated:
+            told.append("rewritten")
+        elif not self.complete:
+            told.append(f"{sum(map(len, self.spans))} of {len(self.source)} characters kept")
+        return f"<Passage {', '.join(told)}>"
 
     @classmethod
     def of(cls, value: Passage | str) -> Passage:

@@ -48,6 +48,11 @@ class Frozen(Mapping[str, Any]):
         return Frozen, (self._items,)
 
 
+def shortened(text: str, most: int = 60) -> str:
+    """A text as Python writes it, cut where it is longer than `most` characters: for reprs."""
+    return repr(text if len(text) <= most else f"{text[: most - 1]}…")
+
+
 # Values nested deeper than this become a note of it: no document needs it, and the reader of JSON refuses 100 levels.
 _DEEPEST = 80
 

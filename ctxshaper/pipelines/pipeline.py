@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from ctxshaper import tracing
-from ctxshaper.data import Budget, Context, Message, Passage, Rendering, StageTrace
+from ctxshaper.data import Attention, Budget, Context, Message, Passage, Rendering, StageTrace
 from ctxshaper.data.deadline import Deadline, under
 from ctxshaper.errors import DeadlineError, InvalidInputError
 from ctxshaper.generators.base import Prompt
+from ctxshaper.pipelines.attention import attention_of
 from ctxshaper.pipelines.budget import FitBudget
 from ctxshaper.pipelines.recipes import Recipe
 from ctxshaper.stages.base import Stage, Steps, drive
@@ -240,6 +241,25 @@ class Pipeline:
         finally:
             for task in tasks:  # one that failed, or our own cancellation, ends the others
                 task.cancel()
+
+    def attention(self, shaped: Context, timeout: float | None = None) -> list[Attention]:
+        """What the query of a shaped context looked at, token by token: for its page, `shaped.to_html(attention)`.
+
+        The passages were read for `shape`, so this takes what one more question over them takes.
+
+        Args:
+            shaped: of this pipeline, or of another with the same reader's model.
+            timeout: seconds; None for no limit.
+
+        Returns:
+            All heads together and, where the reader tells them apart (`Reader.read_heads`), each by itself.
+
+        Raises:
+            InvalidInputError: a context read from JSON, which no longer holds the passages as they were.
+            DeadlineError: it took longer than `timeout`.
+        """
+        with under(Deadline(timeout)):
+            return attention_of(self.parts.reader, shaped)
 
     def _shape(
         self, query: str, passages: Passages, budget: BudgetLike, history: Sequence[Message], limit: Deadline

@@ -38,6 +38,21 @@ def read_evidence(model: ReaderModel, requests: Sequence[tuple[str, Sequence[Pas
     return readings
 
 
+def read_heads(model: ReaderModel, query: str, passages: Sequence[Passage | str]) -> dict[str, Reading]:
+    """See `Reader.read_heads`."""
+    started, question = time.perf_counter(), model.layout.question(query)
+    rows = model.questions(SET).rows([question], _without(model))[0]
+    prepared = model.layout.prepare(passages)
+    with model.shelf_for(SET).take(prepared.wanted, prepared.lengths) as taken:
+        if model.profile.rows == "rare":
+            rows = by_rarity(rows, [question.ids[row] for row in question.rows], list(prepared.wanted.values()))
+        found = {}
+        for place, pair in sorted(enumerate(model.heads(SET).pairs), key=lambda one: -abs(one[1].weight)):
+            alone = _reading(model, query, rows.of_pair(place), prepared, taken, started, 0.0)
+            found[f"layer {pair.layer}, head {pair.head}"] = alone
+        return found
+
+
 def query_rows(model: ReaderModel, query: str) -> QueryRows:
     """See `Reader.query_rows`."""
     if model.profile.rows == "rare":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -178,6 +178,18 @@ class QueryRows:
         """[ranges.tokens] float32 of a shard's tokens under the lse of the whole."""
         return key_mass(
             self.rows, self.slots, *arena, ranges, lse, self.weights, scale=self.scale, softcap=self.softcap
+        )
+
+    def of_pair(self, place: int) -> QueryRows:
+        """The rows of one query head alone."""
+        own = slice(place, place + 1)
+        return replace(
+            self,
+            rows=self.rows[own],
+            slots=self.slots[own],
+            rest=self.rest[own],
+            prefix=self.prefix[own],
+            weights=self.weights[own],
         )
 
     def to_bytes(self) -> bytes:

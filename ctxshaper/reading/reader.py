@@ -12,7 +12,7 @@ from ctxshaper.data import Passage
 from ctxshaper.errors import InvalidInputError
 from ctxshaper.models.decoder import Decoder
 from ctxshaper.models.finding import ModelSource
-from ctxshaper.reading.evidence import partial_evidence, query_rows, read_evidence, read_evidence_rows
+from ctxshaper.reading.evidence import partial_evidence, query_rows, read_evidence, read_evidence_rows, read_heads
 from ctxshaper.reading.gem import read_gem_alone, read_gem_prompt
 from ctxshaper.reading.key_memory import KeyMemory
 from ctxshaper.reading.keys import QueryRows
@@ -200,6 +200,21 @@ class Reader:
             InvalidInputError: as `read`; `max_tokens` bounds each request.
         """
         return read_evidence(self._model, requests)
+
+    def read_heads(self, query: str, passages: Sequence[Passage | str]) -> dict[str, Reading]:
+        """What each head that counts looked at by itself: their sum is what `read` gives. For pictures and for doubts.
+
+        Args:
+            query: the user's question.
+            passages: as in `read`.
+
+        Returns:
+            By name, such as "layer 15, head 6"; those with most weight first.
+
+        Raises:
+            InvalidInputError, DeadlineError, ModelError: as `read`.
+        """
+        return read_heads(self._model, query, passages)
 
     def query_rows(self, query: str) -> QueryRows:
         """A query after its pass, to be held against passages by `read_rows`, here or in another process.

@@ -25,6 +25,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 # What load balancers ask, and what clients need to write requests.
 _OPEN = frozenset({"/healthz", "/readyz", "/openapi.json"})
+# The page asks for the key itself; it holds nothing of anybody.
+_PAGE = ("/", "/playground/")
 _ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
@@ -101,7 +103,7 @@ class Guard:
         await self._app(scope, _replay(body, receive), send)
 
     def _refusal(self, scope: Scope, headers: Headers) -> Answer | None:
-        if self._key is not None and scope["path"] not in _OPEN and not self._knows_key(headers):
+        if self._key is not None and not _open(scope["path"]) and not self._knows_key(headers):
             return failed(
                 401,
                 "unauthorized",
@@ -141,6 +143,10 @@ class Guard:
     def _too_large(self) -> Answer:
         most = self._settings.max_body_bytes
         return failed(413, "too_large", f"a request may have {most:,} bytes; send less, or raise max_body_bytes")
+
+
+def _open(path: str) -> bool:
+    return path in _OPEN or path == _PAGE[0] or path.startswith(_PAGE[1])
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

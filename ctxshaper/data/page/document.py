@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from html import escape
 from importlib.resources import files
+from typing import NamedTuple
 
+from ctxshaper.data.attention import Attention
 from ctxshaper.data.context import Context, SetAside
 from ctxshaper.data.page.escaping import attribute, shown
+from ctxshaper.data.page.heat import Mark, chooser, marks
+from ctxshaper.data.page.heat import style as heat_style
 from ctxshaper.data.page.passage import TEXT, article, stub
 from ctxshaper.data.page.summary import figures, history, stages, warnings
-from ctxshaper.data.page.tiles import Judged
+from ctxshaper.data.page.tiles import Judged, judged_of
 from ctxshaper.data.passages import Passage
 
 _HEAD = (
@@ -30,15 +34,16 @@ _VIEW = (
 )
 
 
-def document(context: Context) -> str:
+def document(context: Context, attention: Sequence[Attention] = ()) -> str:
     """The whole page. It holds no lone surrogate: UTF-8 takes it."""
     told = attribute(context.query, 80)
-    judged = _judged(context)
+    known = _Known(judged_of(context.trace), marks(attention))
     return (
-        f"{_HEAD}<title>{told}</title><style>{_style()}</style></head><body><main>"
+        f"{_HEAD}<title>{told}</title><style>{style()}</style></head><body><main>"
         f'<header><p class="kind">Shaped by ctxshaper for the query</p><h1 {TEXT}>{shown(context.query)}</h1></header>'
-        f"{figures(context, len(context.given or ()))}{warnings(context)}{history(context)}{stages(context)}{_VIEW}"
-        f"{_left(context, judged)}{_set_aside(context, judged)}{_gone(context, judged)}</main></body></html>\n"
+        f"{figures(context, len(context.given or ()))}{warnings(context)}{history(context)}{stages(context)}"
+        f"{_VIEW}{chooser(attention)}"
+        f"{_left(context, known)}{_set_aside(context, known)}{_gone(context, known)}</main></body></html>\n"
     )
 
 
@@ -51,56 +56,48 @@ def framed(context: Context) -> str:
 
 
 @cache
-def _style() -> str:
-    return files("ctxshaper.data.page").joinpath("page.css").read_text(encoding="utf-8")
+def style() -> str:
+    """The style of every page: the same text each time."""
+    return files("ctxshaper.data.page").joinpath("page.css").read_text(encoding="utf-8") + heat_style()
 
 
-def _judged(context: Context) -> dict[int, list[Judged]]:
-    """By passage and stage, what was decided."""
-    found: dict[int, list[Judged]] = {}
-    for stage in context.trace.stages:
-        rows: dict[int, Judged] = {}
-        for decision in stage.decisions:
-            rows.setdefault(decision.passage, Judged(stage.stage, [])).decisions.append(decision)
-        for rank, row in rows.items():
-            found.setdefault(rank, []).append(row)
-    return found
+class _Known(NamedTuple):
+    """By rank, what stages decided about a passage, and its tokens that were looked at."""
+
+    judged: Mapping[int, Sequence[Judged]]
+    heat: Mapping[int, Sequence[Mark]]
+
+    def article(self, name: str, passage: Passage, state: str = "", note: str = "") -> str:
+        rank = passage.rank or 0
+        return article(name, passage, self.judged.get(rank, ()), self.heat.get(rank, ()), state, note)
 
 
-def _left(context: Context, judged: dict[int, list[Judged]]) -> str:
+def _left(context: Context, known: _Known) -> str:
     articles = [
-        article(f"kept{place}", passage, judged.get(passage.rank or 0, ()), note=f"read as number {place + 1}")
+        known.article(f"kept{place}", passage, note=f"read as number {place + 1}")
         for place, passage in enumerate(context.passages)
     ]
     heading = "What the generator reads, in its order" if articles else "Nothing is left for the generator to read"
     return _section("left", heading, articles)
 
 
-def _set_aside(context: Context, judged: dict[int, list[Judged]]) -> str:
-    return _section(
-        "aside",
-        "Set aside",
-        [_taken(place, one, judged) for place, one in enumerate(context.set_aside)],
-    )
+def _set_aside(context: Context, known: _Known) -> str:
+    return _section("aside", "Set aside", [_taken(place, one, known) for place, one in enumerate(context.set_aside)])
 
 
-def _taken(place: int, one: SetAside, judged: dict[int, list[Judged]]) -> str:
+def _taken(place: int, one: SetAside, known: _Known) -> str:
     score = "" if one.score is None else f" (score {one.score:.3g})"
     note = f"by {shown(one.stage)}: <bdi>{shown(one.reason)}</bdi>{score}"
-    rows = judged.get(one.passage.rank or 0, ())
-    return article(f"aside{place}", one.passage.keep(()), rows, "set aside", note)
+    return known.article(f"aside{place}", one.passage.keep(()), "set aside", note)
 
 
-def _gone(context: Context, judged: dict[int, list[Judged]]) -> str:
+def _gone(context: Context, known: _Known) -> str:
     """The passages of which nothing is left; those of a context read from JSON without their text."""
-    known = {_name(p) for p in (*context.passages, *(one.passage for one in context.set_aside))}
-    gone = [passage for passage in context.given or () if _name(passage) not in known]
-    articles = [
-        article(f"gone{place}", passage.keep(()), judged.get(passage.rank or 0, ()), "dropped")
-        for place, passage in enumerate(gone)
-    ]
-    seen = {rank for rank, _ in known} | {passage.rank for passage in gone}
-    articles += [stub(f"lost{rank}", rank, judged[rank]) for rank in sorted(judged) if rank not in seen]
+    there = {_name(p) for p in (*context.passages, *(one.passage for one in context.set_aside))}
+    gone = [passage for passage in context.given or () if _name(passage) not in there]
+    articles = [known.article(f"gone{place}", passage.keep(()), "dropped") for place, passage in enumerate(gone)]
+    seen = {rank for rank, _ in there} | {passage.rank for passage in gone}
+    articles += [stub(f"lost{rank}", rank, known.judged[rank]) for rank in sorted(known.judged) if rank not in seen]
     return _section("gone", "Dropped whole", articles)
 
 

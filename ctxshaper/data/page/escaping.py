@@ -17,6 +17,11 @@ def shown(text: str) -> str:
     return _UNSEEN.sub(lambda found: f"<i>{_named(found[0])}</i>", escape(text)).replace("\r\n", "\n")
 
 
+def visible(text: str) -> str:
+    """Text for a terminal: what cannot be seen, or would move the cursor, as its numbers."""
+    return _UNSEEN.sub(lambda found: f"<{_named(found[0])}>", text)
+
+
 def attribute(text: str, most: int = 600) -> str:
     """Text as a quoted attribute's value, shortened where it is longer than `most` characters."""
     if len(text) > most:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
 from ctxshaper.data.page.escaping import attribute, shown
+from ctxshaper.data.page.heat import Mark, heated
 from ctxshaper.data.page.tiles import Judged, Tile, tiles
 from ctxshaper.data.passages import Passage
 from ctxshaper.data.spans import Span
@@ -17,13 +18,16 @@ _LOOKS = {"cut to fit": "cut", "says the same as": "twin"}
 TEXT = 'dir="auto" lang=""'
 
 
-def article(name: str, passage: Passage, judged: Sequence[Judged], state: str = "", note: str = "") -> str:
+def article(
+    name: str, passage: Passage, judged: Sequence[Judged], heat: Sequence[Mark], state: str = "", note: str = ""
+) -> str:
     """A passage.
 
     Args:
         name: begins all ids in it; unique on the page.
         passage: with the pieces that are left of it.
         judged: by stage, what it decided about this passage.
+        heat: its tokens that a query looked at.
         state: what became of it, in a word or two; found in its pieces if empty.
         note: more about it, as HTML.
     """
@@ -34,7 +38,7 @@ def article(name: str, passage: Passage, judged: Sequence[Judged], state: str = 
         facts.append(f"id <bdi>{shown(passage.id)}</bdi>")
     if passage.score is not None:
         facts.append(f"retriever's score {passage.score:.4g}")
-    body = f'<div class="text" {TEXT}>{"".join(_source(name, passage, judged))}</div>'
+    body = f'<div class="text" {TEXT}>{"".join(_source(name, passage, judged, heat))}</div>'
     if passage.generated:
         body = f"<h4>As the generator reads it</h4>{_written(name, passage)}<h4>Its source</h4>{body}"
     return _framed(name, passage.rank, passage.title, facts, body)
@@ -63,11 +67,11 @@ def _framed(name: str, rank: int | None, title: str, facts: Iterable[str], body:
     )
 
 
-def _source(name: str, passage: Passage, judged: Sequence[Judged]) -> Iterator[str]:
+def _source(name: str, passage: Passage, judged: Sequence[Judged], heat: Sequence[Mark]) -> Iterator[str]:
     """The whole source; neighbouring ranges that are dropped stand in one element, which can be hidden as one."""
     found = tiles(passage, judged)
     for gone, group in groupby(found, key=lambda tile: not (tile.kept or tile.supports)):
-        inner = [_tile(name, tile, passage.source[tile.start : tile.end]) for tile in group]
+        inner = [_tile(name, tile, passage.source[tile.start : tile.end], heat) for tile in group]
         # White space between kept sentences is nobody's loss.
         yield (
             f'<span class="gone">{"".join(inner)}</span>'
@@ -76,18 +80,19 @@ def _source(name: str, passage: Passage, judged: Sequence[Judged]) -> Iterator[s
         )
 
 
-def _tile(name: str, tile: Tile, text: str) -> str:
+def _tile(name: str, tile: Tile, source: str, heat: Sequence[Mark]) -> str:
+    text = heated(source, tile.start, heat)
     if tile.supports:
         told = _told(tile) or "supports what was written"
-        return f'<mark id="{name}-{tile.start}" title="{attribute(told)}">{shown(text)}</mark>'
+        return f'<mark id="{name}-{tile.start}" title="{attribute(told)}">{text}</mark>'
     if tile.kept:
         told = _told(tile)
-        return f'<span title="{attribute(told)}">{shown(text)}</span>' if told else shown(text)
-    if text.isspace():
-        return shown(text)
+        return f'<span title="{attribute(told)}">{text}</span>' if told else text
+    if source.isspace():
+        return text
     last = next((d.reason for _, d in reversed(tile.said) if not d.kept), "")
     look = next((f' class="{look}"' for start, look in _LOOKS.items() if last.startswith(start)), "")
-    return f'<del{look} title="{attribute(_told(tile) or "dropped; no stage says why")}">{shown(text)}</del>'
+    return f'<del{look} title="{attribute(_told(tile) or "dropped; no stage says why")}">{text}</del>'
 
 
 def _told(tile: Tile) -> str:

@@ -10,7 +10,7 @@ from typing import Generic, NamedTuple, TypeVar
 from ctxshaper.data.passages import Passage
 from ctxshaper.data.pieces import Kept, Written
 from ctxshaper.data.spans import merge_spans
-from ctxshaper.data.trace import Decision
+from ctxshaper.data.trace import Decision, Trace
 
 _Value = TypeVar("_Value")
 
@@ -43,6 +43,18 @@ class Tile(NamedTuple):
     kept: bool
     supports: bool
     said: tuple[tuple[str, Decision], ...]
+
+
+def judged_of(trace: Trace) -> dict[int, list[Judged]]:
+    """By a passage's rank and then by stage, what was decided."""
+    found: dict[int, list[Judged]] = {}
+    for stage in trace.stages:
+        rows: dict[int, Judged] = {}
+        for decision in stage.decisions:
+            rows.setdefault(decision.passage, Judged(stage.stage, [])).decisions.append(decision)
+        for rank, row in rows.items():
+            found.setdefault(rank, []).append(row)
+    return found
 
 
 def tiles(passage: Passage, judged: Iterable[Judged]) -> Iterator[Tile]:

@@ -46,6 +46,8 @@ class ShapeRequest(BaseModel):
     history: Annotated[list[Turn], Field(description="The chat before this question.")] = []
     timeout: Annotated[float | None, Field(gt=0, description="Seconds; at most the service's own limit.")] = None
     trace: Annotated[bool, Field(description="Whether the answer holds what each stage decided, unit by unit.")] = False
+    page: Annotated[bool, Field(description="Whether it holds a page for people, as HTML without script.")] = False
+    attention: Annotated[bool, Field(description="Whether that page shows what each head looked at.")] = False
 
 
 class ShapedPassage(BaseModel):
@@ -85,6 +87,7 @@ class ShapeAnswer(BaseModel):
         warnings: what the user should know.
         seconds: of all stages.
         trace: by stage, if it was asked for.
+        page: HTML for people, if it was asked for.
     """
 
     id: str
@@ -98,6 +101,7 @@ class ShapeAnswer(BaseModel):
     warnings: list[str]
     seconds: float
     trace: dict[str, Any] | None = None
+    page: str | None = None
 
 
 @router.post("/v1/shape", response_model=ShapeAnswer, responses=FAILURES, summary="Shape passages for a question.")
@@ -107,10 +111,18 @@ async def shape(asked: ShapeRequest, request: Request, service: Served) -> Answe
     history = [Message(role=turn.role, content=turn.content) for turn in asked.history]
     shaped = await service.shape(asked.model, asked.query, passages, asked.budget, history, asked.timeout)
     note(request, service, shaped, asked.model)
-    return Answer(_told(shaped, asked.model or service.settings.recipe, trace=asked.trace))
+    told = _told(shaped, asked.model or service.settings.recipe)
+    told["trace"] = shaped.trace.to_dict() if asked.trace else None
+    told["page"] = None
+    if asked.page:
+        pipeline = service.pipeline(asked.model)
+        told["page"] = await service.run(
+            lambda left: shaped.to_html(pipeline.attention(shaped, left) if asked.attention else ()), asked.timeout
+        )
+    return Answer(told)
 
 
-def _told(shaped: Context, model: str, *, trace: bool) -> dict[str, Any]:
+def _told(shaped: Context, model: str) -> dict[str, Any]:
     return {
         "id": uuid.uuid4().hex,
         "model": model,
@@ -142,5 +154,4 @@ def _told(shaped: Context, model: str, *, trace: bool) -> dict[str, Any]:
         ],
         "warnings": list(shaped.warnings),
         "seconds": shaped.trace.seconds,
-        "trace": shaped.trace.to_dict() if trace else None,
     }
