@@ -12,7 +12,6 @@ from pathlib import Path
 from pydoc_data.topics import topics
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-warnings.filterwarnings("ignore")
 
 from rich.console import Console
 
@@ -58,6 +57,7 @@ def likelihood(generator: LocalGenerator, question: str, context: str) -> float:
 
 def main() -> None:
     """The whole way, from documents to what a generator reads."""
+    warnings.filterwarnings("ignore")  # of other libraries
     console = Console(width=118)
     question = " ".join(sys.argv[1:]) or QUESTION
     corpus = [passage for name, text in sorted(topics.items()) for passage in split(name, text)]

@@ -11,6 +11,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from ctxshaper.data import Attention, Budget, Context, Passage
+from ctxshaper.data.page.escaping import visible
 from ctxshaper.errors import InvalidInputError
 
 _T = TypeVar("_T")
@@ -87,7 +88,9 @@ def shape(
 
         printed(shaped, Console())
     else:
-        typer.echo(shaped.to_json() if as_json else _printable(shaped.text))
+        # In a terminal, passages must not move the cursor or set the title; a pipe gets them as they are.
+        text = visible(shaped.text) if sys.stdout.isatty() else _printable(shaped.text)
+        typer.echo(shaped.to_json() if as_json else text)
     for warning in shaped.warnings:
         _say(warning)
     if trace and not as_json:
@@ -131,7 +134,7 @@ def _shape(
 
 
 def _say(message: str) -> None:
-    typer.echo(f"ctxshaper: {_printable(message)}", err=True)
+    typer.echo(f"ctxshaper: {visible(message)}", err=True)
 
 
 def _printable(text: str) -> str:

@@ -2,16 +2,21 @@
 
 import json
 import random
+import re
 import resource
 import subprocess
 import sys
+from io import StringIO
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from benchmarks.structured import parses
 from benchmarks.structured.documents import entries
+from ctxshaper import Context, Decision, Passage, Span, StageTrace, Trace
 from ctxshaper.commands.app import app
+from ctxshaper.commands.showing import show
 from ctxshaper.pipelines import shipped_recipes
 from tests.machine import slowness
 
@@ -200,3 +205,42 @@ def test_a_place_where_no_page_can_be_is_refused_before_anything_is_read(place, 
     assert result.exit_code == 2
     assert "--html" in result.stderr
     assert "name a file" in result.stderr
+
+
+def test_a_page_shows_what_each_head_looked_at_where_that_is_asked_for(tmp_path):
+    page = tmp_path / "page.html"
+    assert run(app, [*ASK, "-", "--html", str(page), "--attention"], input=LINES).exit_code == 0
+    assert "layer 15, head 6" in page.read_text(encoding="utf-8")
+
+
+def test_show_prints_what_is_dropped_too_and_why():
+    text = run(app, [*ASK, "-", "--show"], input=LINES).stdout
+    assert re.search(r"Passage 0: Bridge · \d+ of \d+ characters kept", text)
+    assert re.search(r"^-?\d+\.\d\d The bridge was designed by Ada Moreau\.", text, re.MULTILINE)
+    assert re.search(r"-\d+\.\d\d \[-They are rich in potassium, and", text)
+    text = run(app, [*ASK, "-", "--show", "--budget", "13"], input=LINES).stdout
+    assert re.search(r"Passage 1 · dropped, best score -?\d+\.\d\d\nBananas are yellow\.", text)
+
+
+def test_show_in_a_terminal_dims_what_is_dropped_and_moves_no_cursor():
+    out = StringIO()
+    passage = Passage("Kept\x1b[2J here. Gone \u202eaway.", metadata={"title": "\x1b]0;title\x07"})
+    decisions = (Decision(0, Span(0, 15), True, "best", 1.5), Decision(0, Span(15, 27), False, "low", -1.0))
+    trace = Trace((StageTrace("S", 0.1, 2, 1, decisions),))
+    whole = Context("q", (passage, Passage("Elsewhere\x1b[1A.")), len, trace=trace)
+    shaped = whole.with_passages([passage.keep([Span(0, 15)])])
+    show(shaped, Console(file=out, force_terminal=True, color_system="standard"))
+    assert "\x1b[2m" not in out.getvalue().split("Gone")[0].split("Kept")[1]
+    assert "\x1b[2;9mGone <U+202E>away." in out.getvalue()
+    assert "Kept<U+001B>[2J here." in out.getvalue()
+    assert "Passage 1\x1b[0m · dropped\n\x1b[2mElsewhere<U+001B>[1A." in out.getvalue()
+    plain = StringIO()
+    show(shaped, Console(file=plain))
+    assert "1.50 Kept<U+001B>[2J here. -1.00 [-Gone <U+202E>away.-]" in plain.getvalue()
+
+
+@pytest.mark.parametrize("options", [["--attention"], ["--show", "--json"]])
+def test_options_that_do_not_go_together_are_refused(options):
+    result = run(app, [*ASK, "none.txt", *options])
+    assert result.exit_code == 2
+    assert "--attention needs --html" in result.stderr
