@@ -10,6 +10,7 @@ from ctxshaper.stages.contextualize_query import ContextualizeQuery
 from ctxshaper.stages.distraction_filter import DistractionFilter
 from ctxshaper.stages.evidence_filter import EvidenceFilter
 from ctxshaper.stages.gem_filter import GemFilter
+from ctxshaper.stages.injection_screen import InjectionScreen
 from ctxshaper.stages.parts import Parts
 from ctxshaper.stages.run import Log, Run
 from ctxshaper.stages.s2a import S2A, S2AQuery, ShapedQuery
@@ -25,6 +26,7 @@ STAGES: dict[str, type[Stage]] = {
         DistractionFilter,
         EvidenceFilter,
         GemFilter,
+        InjectionScreen,
         S2A,
         S2AQuery,
     )
@@ -39,6 +41,7 @@ __all__ = [
     "DistractionFilter",
     "EvidenceFilter",
     "GemFilter",
+    "InjectionScreen",
     "Log",
     "Parts",
     "Run",

@@ -9,6 +9,7 @@ from ctxshaper.stages import (
     DistractionFilter,
     EvidenceFilter,
     GemFilter,
+    InjectionScreen,
     S2AQuery,
     Stage,
 )
@@ -32,6 +33,9 @@ CONFIGURED: list[Stage] = [
     AttnRank(preset="best_last"),
     DistractionFilter(keep=1, when_ignored="use"),
     DistractionFilter(keep=1, action="demote", when_ignored="use"),
+    InjectionScreen(),
+    InjectionScreen(action="cut"),
+    InjectionScreen(action="mark"),
     S2A(),
     S2A(variant="keep_original"),
     S2AQuery(),
