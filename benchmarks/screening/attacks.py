@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable
 
 # What templates name in braces is drawn from here.
 SLOTS: dict[str, tuple[str, ...]] = {
@@ -240,30 +239,26 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     ),
 }
 
-_SLOT = re.compile(r"\{([a-z_]+)\}")
+_SLOT = re.compile(r"(?<!\{)\{([a-z_]+)\}(?!\})")
 
 
-def attack(family: str, draw: random.Random) -> str:
-    """One injected text of a family."""
+def attack(family: str, draw: random.Random, half: int = 0) -> str:
+    """One injected text of a family, its slots filled from one half of the words.
+
+    A family that is held out is made of the other half, so that nothing of its wording was seen.
+    """
     template = draw.choice(FAMILIES[family])
-    before: list[str] = []
 
     def filled(match: re.Match[str]) -> str:
-        name = match[1]
-        word = _MADE[name](draw) if name in _MADE else draw.choice(SLOTS.get(name, (match[0],)))
-        # A sentence begins with a capital, whatever slot stands there.
-        begins = not template[: match.start()].rstrip(" ") or template[: match.start()].rstrip(" ")[-1:] in ".!?"
-        before.append(word)
-        return word[0].upper() + word[1:] if begins else word[0].lower() + word[1:] if _inner(name, match) else word
+        name, before = match[1], template[: match.start()].rstrip(" ")
+        word = draw.choice(SLOTS[_SAME.get(name, name)][half::2])
+        if name == "task_you":
+            word = f"must {word}"
+        if not before or before[-1] in ".!?":
+            return word[0].upper() + word[1:]  # as a sentence begins
+        return word[0].lower() + word[1:] if name in ("drop_low", "when") else word
 
     return _SLOT.sub(filled, template).replace("{{", "{").replace("}}", "}")
 
 
-def _inner(name: str, match: re.Match[str]) -> bool:
-    return name in ("drop", "when", "task") and match.start() > 0
-
-
-_MADE: dict[str, Callable[[random.Random], str]] = {
-    "drop_low": lambda draw: draw.choice(SLOTS["drop"]).lower(),
-    "task_you": lambda draw: "must " + draw.choice(SLOTS["task"]),
-}
+_SAME = {"drop_low": "drop", "task_you": "task"}

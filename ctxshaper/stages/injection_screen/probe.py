@@ -42,4 +42,4 @@ def as_seen(passage: Passage) -> Passage:
     """The passage as the generator may see it: of HTML the markup too, where comments and hidden elements speak."""
     if passage.format != "html":
         return passage
-    return replace(passage, metadata={**passage.metadata, "text_format": "text"})
+    return replace(passage, metadata={**passage.metadata, "text_format": "prose"})
