@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import ClassVar, Literal
 
-from ctxshaper.data import Context, Passage, SetAside, Written, gaps
+from ctxshaper.data import Context, Passage, SetAside, Span, Written, gaps
 from ctxshaper.data.spans import intersect
 from ctxshaper.errors import InvalidInputError
 from ctxshaper.stages.base import Stage
@@ -14,6 +17,8 @@ from ctxshaper.stages.injection_screen.findings import Findings, Flag, flags
 from ctxshaper.stages.run import Run
 from ctxshaper.stages.units import Unit, units_of
 
+# A tag or a comment, or what stands between two.
+_TAGS = re.compile(r"<[^>]*>?|[^<]+")
 REASON = "looks like an instruction to the model"
 _DONE = {"set_aside": "set aside", "cut": "cut", "mark": "marked"}
 
@@ -59,8 +64,9 @@ class InjectionScreen(Stage):
             raise InvalidInputError("the detector 'classifier' needs model: a folder or hub name of a classifier")
         if self.detector == "probe" and self.model:
             raise InvalidInputError("the detector 'probe' uses the pipeline's reader: give the model to the reader")
-        if self.threshold is not None and not isinstance(self.threshold, (int, float)):
-            raise InvalidInputError(f"threshold must be a number or None, but got {self.threshold!r:.80}")
+        limit = self.threshold
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, Real) or not math.isfinite(limit)):
+            raise InvalidInputError(f"threshold must be a finite number or None, but got {limit!r:.80}")
 
     def shape(self, context: Context, run: Run) -> Context:
         """Apply the rule of the class."""
@@ -129,13 +135,14 @@ class InjectionScreen(Stage):
 
 
 def screened_units(context: Context) -> list[Unit]:
-    """The sentences that are judged: of HTML those of the markup itself, where comments speak too."""
+    """The sentences that are judged: of HTML those of the markup itself, where comments and attributes speak too."""
     from ctxshaper.text.segments import sentences
 
     html = {index: passage for index, passage in enumerate(context.passages) if passage.format == "html"}
     found = [unit for unit in units_of(context, "sentence") if unit.passage not in html]
     for index, passage in html.items():
-        parts = intersect(sentences(passage.source), passage.spans)
+        tags = [Span(*match.span()) for match in _TAGS.finditer(passage.source)]
+        parts = intersect(intersect(sentences(passage.source), tags), passage.spans)
         found += [Unit(index, part) for part in parts if passage.source[part.start : part.end].strip()]
     return found
 
