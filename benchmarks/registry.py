@@ -25,6 +25,7 @@ NAMES = (
     "ray_killed",
     "reading",
     "s2a",
+    "screening",
     "service",
     "stages",
     "structured",

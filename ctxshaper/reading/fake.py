@@ -18,9 +18,9 @@ from ctxshaper.reading.reading import PassageReading, Reading, Remembered, Scree
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 # What a token gets that shares nothing with the query: attention is never quite 0.
 _FLOOR = 0.01
-# Words that the fake takes for orders to a model; a sentence with a third of them is one.
+# Words that the fake takes for orders to a model; a sentence with a fourth of them is one.
 _ORDERS = frozenset({"ignore", "disregard", "instructions", "previous", "prompt", "assistant"})
-_SUSPECT = 1 / 3
+_SUSPECT = 1 / 4
 
 
 class FakeReader:
