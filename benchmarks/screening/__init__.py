@@ -46,12 +46,7 @@ def run(arguments: argparse.Namespace) -> Sequence[Table]:
     rows: dict[str, dict[str, float]] = {}
     for host in dict.fromkeys(one.host for one in made if one.host != TRIGGERS):
         found = [cell(read, host, fold, arguments.ridge) for fold in folds_of(made)]
-        sizes = np.array([one["attacks"] for one in found])
-        rows[host] = {
-            name: float(np.average([one[name] for one in found], weights=sizes))
-            for name in found[0]
-            if name != "attacks"
-        } | {"attacks": float(sizes.sum())}
+        rows[host] = _over_folds(found)
     weights, bias = read.fit("", (), arguments.ridge)
     benign = read.passage_scores(
         [i for i, one in enumerate(made) if not one.family and one.host != TRIGGERS], weights, bias
@@ -68,3 +63,13 @@ def run(arguments: argparse.Namespace) -> Sequence[Table]:
             "benign sentences with trigger words", flagged, ("Threshold: 1% of all benign passages, seen in the fit.",)
         ),
     ]
+
+
+def _over_folds(found: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The mean of each figure, weighted by attacks, over the folds that can tell it: some have no injected sentence."""
+    mean: dict[str, float] = {}
+    for name in found[0]:
+        known = [(one[name], one["attacks"]) for one in found if one["attacks"] and not np.isnan(one[name])]
+        if name != "attacks" and known:
+            mean[name] = float(np.average([value for value, _ in known], weights=[size for _, size in known]))
+    return mean | {"attacks": sum(one["attacks"] for one in found)}
