@@ -5,14 +5,13 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-
-from ctxshaper import EvidenceFilter, FakeReader, Pipeline, tracing
-
-otlp = pytest.importorskip("opentelemetry.exporter.otlp.proto.http.trace_exporter", reason="no OTLP exporter")
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+from ctxshaper import EvidenceFilter, FakeReader, Pipeline, tracing
 
 
 @pytest.fixture
@@ -43,7 +42,7 @@ def collector():
 def test_a_requests_spans_arrive_with_their_numbers_and_without_texts(collector, monkeypatch):
     address, arrived = collector
     provider = TracerProvider(resource=Resource.create({"service.name": "shop"}))
-    provider.add_span_processor(BatchSpanProcessor(otlp.OTLPSpanExporter(endpoint=address)))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=address)))
     # The tests have a provider of their own for the whole process, and OpenTelemetry takes one only.
     monkeypatch.setattr(tracing.spans, "_tracer", lambda: provider.get_tracer("ctxshaper"))
     shaped = Pipeline([EvidenceFilter()], reader=FakeReader()).shape(
