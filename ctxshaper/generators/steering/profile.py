@@ -22,7 +22,8 @@ class ContextualHead:
     Attributes:
         layer: counted from 0.
         head: query head, counted from 0.
-        score: its contextual score: the share of the attention of an answer's tokens on the passages that answer.
+        score: its contextual score: how much more of the attention of an answer's tokens lies on passages that answer
+            than on as much text of others.
         direction: [D] what added to its queries turns them to such passages; empty where none was fitted.
     """
 
