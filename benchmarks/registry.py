@@ -27,6 +27,7 @@ NAMES = (
     "s2a",
     "service",
     "stages",
+    "steering",
     "structured",
     "trace",
     "warm",
