@@ -17,7 +17,8 @@ class ACT(HeadSteering):
     """Takes weight from sinks within the prompt, and gives it to the other keys of the row in proportion.
 
     A key is a sink where the rows from it on give it more than `threshold / n` on average, n the tokens of the prompt.
-    The first sink stays as it is. Only while the prompt is read. Needs no marks.
+    The first sink stays as it is, and so does a row that looks at nothing but sinks. Only while the prompt is read.
+    Needs no marks.
 
     Attributes:
         beta: in [0, 1], what a sink keeps of its weight; 1 changes nothing.
