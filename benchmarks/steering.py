@@ -93,6 +93,7 @@ def run(arguments: argparse.Namespace) -> list[Table]:
     chosen: dict[str, Steering | None] = {"no steering": None}
     chosen |= {name: one for name, one in methods(profile).items() if arguments.only in name}
     generators = {name: LocalGenerator(model, max_new_tokens=_WRITTEN, steering=one) for name, one in chosen.items()}
+    check(model, profile, next(iter(shaped.values()))[0])
     timed = [pair for name in asked if name != MADE_UP for pair in zip(asked[name], shaped[name], strict=True)]
     tables = []
     if arguments.timed and timed:
@@ -102,6 +103,22 @@ def run(arguments: argparse.Namespace) -> list[Table]:
         tables.append(likelihoods(name, questions, shaped[name], generators))
         print(f"\n{tables[-1]}", flush=True)  # a run that is cut off keeps what it found
     return tables
+
+
+def check(model: LanguageModel, profile: SteeringProfile, context: Context) -> None:
+    """End here if a strength that should change nothing changes something, or one that should changes nothing."""
+    pair = (framed(context.query, context.marked()), "It is so.")
+    (plain,) = model.logprobs_batch([pair])
+    neutral = [
+        PASTA(profile=profile, alpha=1.0),
+        FocusDirections(profile=profile, factor=0.0),
+        ZeroTuning(profile=profile, rate=1.0),
+        ACT(profile=profile, beta=1.0),
+    ]
+    for steering in neutral:
+        found = LocalGenerator(model, steering=steering).logprobs(*pair)
+        assert max(abs(a - b) for a, b in zip(found, plain, strict=True)) < 1e-2, (steering, found, plain)
+    assert LocalGenerator(model, steering=PASTA(profile=profile)).logprobs(*pair) != plain
 
 
 def questions_of(name: str, arguments: argparse.Namespace) -> list[Question]:
