@@ -12,10 +12,10 @@ from ctxshaper.data import Message
 from ctxshaper.data.marked import marks_of
 from ctxshaper.errors import InvalidInputError, MissingDependencyError
 from ctxshaper.generators.base import Prompt, ScoringGenerator, as_messages, as_text
+from ctxshaper.generators.steering.base import Steering
 from ctxshaper.models.finding import resolve_lm
 
 if TYPE_CHECKING:
-    from ctxshaper.generators.steering.base import Steering
     from ctxshaper.models.language_model import LanguageModel
 
 
@@ -61,6 +61,8 @@ class LocalGenerator(ScoringGenerator):
                 "LocalGenerator needs max_new_tokens >= 1, temperature >= 0 and top_p in (0, 1], but got "
                 f"{max_new_tokens}, {temperature} and {top_p}"
             )
+        if steering is not None and not isinstance(steering, Steering):
+            raise InvalidInputError(f"steering must be one of ctxshaper.generators.steering, but got {steering!r:.80}")
         if temperature and steering is not None and steering.copies > 1:
             raise InvalidInputError(
                 f"{type(steering).__name__} mixes {steering.copies} copies, which always take the likeliest token; use "

@@ -162,7 +162,17 @@ def test_what_needs_marks_says_so(model):
     assert isinstance(free.generate("Who?"), str)
 
 
-def test_heads_of_another_model_are_refused(model, tmp_path):
+def test_heads_ship_for_the_embedded_model():
+    shipped = SteeringProfile.shipped("SmolLM2-135M-Instruct")
+    shipped.check("SmolLM2-135M-Instruct", layers=30, heads=9)
+    assert len({(head.layer, head.head) for head in shipped.heads}) == len(shipped.heads) >= 20
+    assert all(len(head.direction) == 64 for head in shipped.heads[:20])
+    assert [head.score for head in shipped.heads] == sorted((head.score for head in shipped.heads), reverse=True)
+
+
+def test_heads_of_another_model_are_refused(model):
+    with pytest.raises(InvalidInputError, match="got 'PASTA'"):
+        LocalGenerator(model, steering="PASTA")
     with pytest.raises(InvalidInputError, match="calibrate_heads"):
         LocalGenerator(model, steering=ZeroTuning()).generate("Who?")
     with pytest.raises(InvalidInputError, match="of 'another'"):
