@@ -15,6 +15,8 @@ MARK = "<!-- commands -->"
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Put the commands in the mark's place."""
+    if MARK not in markdown:
+        return markdown
     return markdown.replace(MARK, "\n".join(_described(typer.main.get_command(app), "ctxshaper")))
 
 
