@@ -5,11 +5,14 @@ import re
 import xml.etree.ElementTree as ET
 import zlib
 from functools import cache
+from html import unescape
 from html.parser import HTMLParser
 from urllib.parse import unquote, urlsplit
 
 import pytest
+import typer
 
+from ctxshaper.commands.app import app
 from tests.docs.pages import DOCS, ROOT
 
 # What has an `__all__` and is not for users.
@@ -85,6 +88,21 @@ def test_every_public_name_is_in_the_reference(site):
     missing = [(module, name) for module, name in names if f"{module}.{name}" not in documented]
     assert [(module, name) for module, name in missing if module not in INNER] == []
     assert {module for module, _ in missing} == set(INNER)
+
+
+def test_the_page_of_the_command_line_has_every_command_and_option(site):
+    page = unescape((site / "reference" / "commands.html").read_text(encoding="utf-8"))
+
+    def check(command, name):
+        for part, below in getattr(command, "commands", {}).items():
+            check(below, f"{name} {part}")
+        if not hasattr(command, "commands"):
+            section = re.split(r"<h2", page.split(f">{name}<", 1)[1])[0]
+            assert {o for p in command.params for o in p.opts if o[0] == "-"} - {"--help", "-h"} <= set(
+                re.findall(r"<code>(-[^<]+)</code>", section)
+            )
+
+    check(typer.main.get_command(app), "ctxshaper")
 
 
 class Page(HTMLParser):
