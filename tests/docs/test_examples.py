@@ -15,7 +15,8 @@ PYTHON = of_kind("python", "py")
 
 @pytest.mark.parametrize("page", PYTHON, ids=lambda path: path.relative_to(DOCS).as_posix())
 @pytest.mark.filterwarnings("ignore")  # of the frameworks; a page's own are printed
-def test_the_examples_print_what_the_page_says(page, given, tmp_path, monkeypatch):
+def test_the_examples_print_what_the_page_says(page, given, reader, tmp_path, monkeypatch):
+    _ = reader.decoder  # held, so that readers of the examples share its weights and load in no time
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "page", **given(page.stem)}  # an example goes on from those above it
     for example in PYTHON[page]:
