@@ -35,6 +35,18 @@ def given(request, tmp_path, passages):
     return lambda page: makers.get(page, dict)()
 
 
+@pytest.fixture
+def loaded_once(reader, embedder, monkeypatch):
+    """The embedded models of one test run for all examples, where they bring neither a store nor a reader."""
+    from ctxshaper import Parts
+
+    def shared(part, make):
+        return lambda parts: make(parts) if parts._given["store"] or parts._given["reader"] else part
+
+    monkeypatch.setattr(Parts, "_embedded_reader", shared(reader, Parts._embedded_reader))
+    monkeypatch.setattr(Parts, "_embedded_embedder", shared(embedder, Parts._embedded_embedder))
+
+
 @pytest.fixture(scope="session")
 def site(tmp_path_factory):
     """The built site; workers of one run build it once."""

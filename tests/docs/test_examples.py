@@ -1,7 +1,6 @@
 """Every Python example of the pages runs, or says why it does not; what a page says that it prints is printed."""
 
 import contextlib
-import gc
 import io
 import json
 
@@ -15,8 +14,7 @@ PYTHON = of_kind("python", "py")
 
 @pytest.mark.parametrize("page", PYTHON, ids=lambda path: path.relative_to(DOCS).as_posix())
 @pytest.mark.filterwarnings("ignore")  # of the frameworks; a page's own are printed
-def test_the_examples_print_what_the_page_says(page, given, reader, tmp_path, monkeypatch):
-    _ = reader.decoder  # held, so that readers of the examples share its weights and load in no time
+def test_the_examples_print_what_the_page_says(page, given, loaded_once, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "page", **given(page.stem)}  # an example goes on from those above it
     for example in PYTHON[page]:
@@ -26,8 +24,6 @@ def test_the_examples_print_what_the_page_says(page, given, reader, tmp_path, mo
             with contextlib.redirect_stdout(printed):
                 exec(code, names)  # noqa: S102  # our own pages
             assert printed.getvalue() == example.printed, example
-    names.clear()
-    gc.collect()  # clients that an example leaves open warn here, and not in another test
 
 
 def test_most_examples_run():
