@@ -101,6 +101,7 @@ _LAZY = {
     "Run": "ctxshaper.stages",
     "S2A": "ctxshaper.stages",
     "S2AQuery": "ctxshaper.stages",
+    "Structurize": "ctxshaper.stages",
     "ScoringStage": "ctxshaper.stages",
     "Stage": "ctxshaper.stages",
     "Unit": "ctxshaper.stages",

@@ -13,6 +13,7 @@ from ctxshaper.stages.gem_filter import GemFilter
 from ctxshaper.stages.parts import Parts
 from ctxshaper.stages.run import Log, Run
 from ctxshaper.stages.s2a import S2A, S2AQuery, ShapedQuery
+from ctxshaper.stages.structurize import Structurize
 from ctxshaper.stages.units import Unit
 
 # What recipes can name beside the stages of other packages, and what the tests cross with everything.
@@ -27,6 +28,7 @@ STAGES: dict[str, type[Stage]] = {
         GemFilter,
         S2A,
         S2AQuery,
+        Structurize,
     )
 }
 
@@ -46,6 +48,7 @@ __all__ = [
     "ScoringStage",
     "ShapedQuery",
     "Stage",
+    "Structurize",
     "Unit",
     "WritingStage",
     "stage_named",

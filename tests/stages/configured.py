@@ -11,6 +11,7 @@ from ctxshaper.stages import (
     GemFilter,
     S2AQuery,
     Stage,
+    Structurize,
 )
 
 CONFIGURED: list[Stage] = [
@@ -36,6 +37,8 @@ CONFIGURED: list[Stage] = [
     S2A(variant="keep_original"),
     S2AQuery(),
     ContextualizeQuery(),
+    Structurize(least=2),
+    Structurize(headings="text", least=2),
 ]
 # What a generator that stages ask says in tests.
 ANSWER = "Context: The bridge was designed by Ada Moreau.\nQuestion: Who?"
