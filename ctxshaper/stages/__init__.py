@@ -10,6 +10,7 @@ from ctxshaper.stages.contextualize_query import ContextualizeQuery
 from ctxshaper.stages.distraction_filter import DistractionFilter
 from ctxshaper.stages.evidence_filter import EvidenceFilter
 from ctxshaper.stages.gem_filter import GemFilter
+from ctxshaper.stages.noise_filter import NoiseFilter
 from ctxshaper.stages.parts import Parts
 from ctxshaper.stages.run import Log, Run
 from ctxshaper.stages.s2a import S2A, S2AQuery, ShapedQuery
@@ -26,6 +27,7 @@ STAGES: dict[str, type[Stage]] = {
         DistractionFilter,
         EvidenceFilter,
         GemFilter,
+        NoiseFilter,
         S2A,
         S2AQuery,
         Structurize,
@@ -42,6 +44,7 @@ __all__ = [
     "EvidenceFilter",
     "GemFilter",
     "Log",
+    "NoiseFilter",
     "Parts",
     "Run",
     "S2AQuery",
