@@ -19,6 +19,7 @@ from ctxshaper.models.attention import AttentionCall
 from ctxshaper.models.chat import Chat
 from ctxshaper.models.decoder import Decoder
 from ctxshaper.models.finding import resolve_lm
+from ctxshaper.models.gradients import embedding_gradients
 from ctxshaper.models.loaded import LoadedModel, loaded
 from ctxshaper.models.next_token import log_next, next_attention
 from ctxshaper.models.placing import pick_device, pick_dtype
@@ -232,6 +233,28 @@ class LanguageModel:
         if not np.isfinite(weights).all():
             raise ModelError("the model gave attention that is not a number; use dtype='float32'")
         return tokens, weights
+
+    def answer_gradients(self, ids: Sequence[int], most: int) -> NDArray[np.float32]:
+        """How much the model's own answer depends on each token of a prompt.
+
+        Args:
+            ids: [T] tokens of the prompt.
+            most: the most tokens of the answer, which is written greedily.
+
+        Returns:
+            [T] float32: length of the gradient of the answer's mean cross entropy with respect to the embedding.
+
+        Raises:
+            GeneratorError: prompt and answer do not fit into the model's window.
+            ModelError: the model gives no numbers.
+            DeadlineError: the request's time is over; asked between tokens.
+        """
+        answer = self._written([list(ids)], most, {})[0]
+        with self._turn():
+            found = embedding_gradients(self.model, ids, answer)
+        if not np.isfinite(found).all():
+            raise ModelError("the model gave gradients that are not numbers; use dtype='float32'")
+        return found
 
     def decoder(self, layers: int | None = None) -> Decoder:
         """The first layers under this project's attention, over the same weights; None for all layers.

@@ -211,7 +211,7 @@ class Pipeline:
             timeout: seconds for all of them together.
 
         Raises:
-            As `shape`.
+            InvalidInputError, DeadlineError, StageError: as `shape`.
         """
         limit = Deadline(timeout)
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="ctxshaper-shape") as threads:

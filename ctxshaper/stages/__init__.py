@@ -10,9 +10,11 @@ from ctxshaper.stages.contextualize_query import ContextualizeQuery
 from ctxshaper.stages.distraction_filter import DistractionFilter
 from ctxshaper.stages.evidence_filter import EvidenceFilter
 from ctxshaper.stages.gem_filter import GemFilter
+from ctxshaper.stages.noise_filter import NoiseFilter
 from ctxshaper.stages.parts import Parts
 from ctxshaper.stages.run import Log, Run
 from ctxshaper.stages.s2a import S2A, S2AQuery, ShapedQuery
+from ctxshaper.stages.structurize import Structurize
 from ctxshaper.stages.units import Unit
 
 # What recipes can name beside the stages of other packages, and what the tests cross with everything.
@@ -25,8 +27,10 @@ STAGES: dict[str, type[Stage]] = {
         DistractionFilter,
         EvidenceFilter,
         GemFilter,
+        NoiseFilter,
         S2A,
         S2AQuery,
+        Structurize,
     )
 }
 
@@ -40,12 +44,14 @@ __all__ = [
     "EvidenceFilter",
     "GemFilter",
     "Log",
+    "NoiseFilter",
     "Parts",
     "Run",
     "S2AQuery",
     "ScoringStage",
     "ShapedQuery",
     "Stage",
+    "Structurize",
     "Unit",
     "WritingStage",
     "stage_named",

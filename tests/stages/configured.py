@@ -9,8 +9,10 @@ from ctxshaper.stages import (
     DistractionFilter,
     EvidenceFilter,
     GemFilter,
+    NoiseFilter,
     S2AQuery,
     Stage,
+    Structurize,
 )
 
 CONFIGURED: list[Stage] = [
@@ -34,8 +36,12 @@ CONFIGURED: list[Stage] = [
     DistractionFilter(keep=1, action="demote", when_ignored="use"),
     S2A(),
     S2A(variant="keep_original"),
+    NoiseFilter(),
+    NoiseFilter(chunk=40, answer=3, unit="block"),
     S2AQuery(),
     ContextualizeQuery(),
+    Structurize(least=2),
+    Structurize(headings="text", least=2),
 ]
 # What a generator that stages ask says in tests.
 ANSWER = "Context: The bridge was designed by Ada Moreau.\nQuestion: Who?"
