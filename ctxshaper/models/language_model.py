@@ -249,7 +249,7 @@ class LanguageModel:
             ModelError: the model gives no numbers.
             DeadlineError: the request's time is over; asked between tokens.
         """
-        answer = self._written([list(ids)], most, {})[0]
+        answer = self._written([(list(ids), [False] * len(ids))], most, {}, None)[0]
         with self._turn():
             found = embedding_gradients(self.model, ids, answer)
         if not np.isfinite(found).all():
