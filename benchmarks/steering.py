@@ -37,6 +37,7 @@ from ctxshaper.generators.steering import (
     PASTA,
     AttentionBuckets,
     FocusDirections,
+    HeadSteering,
     Steering,
     SteeringProfile,
     ZeroTuning,
@@ -105,17 +106,21 @@ def run(arguments: argparse.Namespace) -> list[Table]:
     return tables
 
 
-def check(model: LanguageModel, profile: SteeringProfile, context: Context) -> None:
-    """End here if a strength that should change nothing changes something, or one that should changes nothing."""
-    pair = (framed(context.query, context.marked()), "It is so.")
-    (plain,) = model.logprobs_batch([pair])
-    neutral = [
+def neutral(profile: SteeringProfile) -> list[HeadSteering]:
+    """Each method at the strength that changes nothing."""
+    return [
         PASTA(profile=profile, alpha=1.0),
         FocusDirections(profile=profile, factor=0.0),
         ZeroTuning(profile=profile, rate=1.0),
         ACT(profile=profile, beta=1.0),
     ]
-    for steering in neutral:
+
+
+def check(model: LanguageModel, profile: SteeringProfile, context: Context) -> None:
+    """End here if a strength that should change nothing changes something, or one that should changes nothing."""
+    pair = (framed(context.query, context.marked()), "It is so.")
+    (plain,) = model.logprobs_batch([pair])
+    for steering in neutral(profile):
         found = LocalGenerator(model, steering=steering).logprobs(*pair)
         assert max(abs(a - b) for a, b in zip(found, plain, strict=True)) < 1e-2, (steering, found, plain)
     assert LocalGenerator(model, steering=PASTA(profile=profile)).logprobs(*pair) != plain

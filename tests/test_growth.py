@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from ctxshaper.connectors.matching import find_loosely, longest_run
-from ctxshaper.data import Budget, Context, Passage, Span, Written
+from ctxshaper.data import Attention, Budget, Context, Looked, Passage, Span, Written
 from ctxshaper.data.formats import format_of
 from ctxshaper.errors import CtxshaperError
 from ctxshaper.generators.redaction import Redactor
@@ -156,6 +156,9 @@ FUNCTIONS: dict[str, Callable[[str], object]] = {
     "page": lambda text: Context(
         "q", (Passage(text).rewrite([Written("a", (Span(0, 1),))]), Passage(text)), len
     ).to_html(),
+    "page: heat": lambda text: Context("q", (Passage(text),), len).to_html(
+        [Attention("all heads", (tuple(Looked(at, at + 4, at % 7) for at in range(0, len(text) - 4, 4)),))]
+    ),
     "Budget.parse": refusing(Budget.parse),
     "Recipe.parse": refusing(Recipe.parse),
     "Recipe.parse, a value": refusing(lambda text: Recipe.parse(f"stages:\n  - GemFilter: {{unit: {text}}}")),

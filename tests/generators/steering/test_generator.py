@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.steering import neutral
 from ctxshaper import Context, InvalidInputError, LanguageModel, LocalGenerator, Passage, Span, UnsupportedModelError
 from ctxshaper.data import Marked
 from ctxshaper.generators.steering import (
@@ -68,13 +69,7 @@ def test_layers_that_are_not_chosen_run_as_without_steering_to_the_bit(tiny_mode
 def test_strengths_that_change_nothing_change_nothing(model):
     known = profile(model.name)
     plain = np.concatenate(model.logprobs_batch(PAIRS))
-    neutral = [
-        PASTA(profile=known, alpha=1.0),
-        FocusDirections(profile=known, factor=0.0),
-        ZeroTuning(profile=known, rate=1.0),
-        ACT(profile=known, beta=1.0),
-    ]
-    for steering in neutral:
+    for steering in neutral(known):
         found = np.concatenate(LocalGenerator(model, steering=steering).logprobs_batch(PAIRS))
         np.testing.assert_allclose(found, plain, atol=2e-4)
     for steering in every(model.name):
