@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 # One exact torch: where a CPU build is at hand it is taken, and nothing else then pulls gigabytes of CUDA.
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test check bench setup clients llmlingua clean
+.PHONY: demo test check bench docs setup clients llmlingua clean
 
 setup: $(VENV)/.stamp
 
@@ -30,6 +30,11 @@ check: setup
 bench: setup
 	$(BIN)/python -m benchmarks
 
+# The site, into site/; look at it by `python3 -m http.server -d site`. A warning is an error. The variable silences an
+# advertisement of mkdocs-material.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 # Clients whose own dependencies do not go with ours: the LiteLLM proxy (an older rich), headroom, the newest cohere.
 CLIENTS := .venv-clients
 clients: $(CLIENTS)/.stamp
@@ -46,4 +51,4 @@ llmlingua:
 	.venv-llmlingua/bin/pip install --quiet "llmlingua==0.2.2" "transformers==4.45.2" "numpy<2.3"
 
 clean:
-	rm -rf $(VENV) $(CLIENTS) .venv-llmlingua
+	rm -rf $(VENV) $(CLIENTS) .venv-llmlingua site

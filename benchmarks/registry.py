@@ -28,6 +28,7 @@ NAMES = (
     "screening",
     "service",
     "stages",
+    "steering",
     "structured",
     "trace",
     "warm",

@@ -60,11 +60,12 @@ def main() -> None:
     warnings.filterwarnings("ignore")  # of other libraries
     console = Console(width=118)
     question = " ".join(sys.argv[1:]) or QUESTION
-    corpus = [passage for name, text in sorted(topics.items()) for passage in split(name, text)]
+    # Some topics hold the same text as others.
+    corpus = list({p.source: p for name, text in sorted(topics.items()) for p in split(name, text)}.values())
     found = retrieve(question, corpus)
     console.print(f"[bold]{question}[/]\n{len(found)} of {len(corpus)} passages were retrieved.\n")
 
-    shaper = Pipeline.from_recipe("qa", budget="30%")
+    shaper = Pipeline.from_recipe("qa", budget="15%")
     shaper.shape("warm up", ["The models are loaded by a first small text. It is not timed."])
     started = time.perf_counter()
     shaped = shaper.shape(question, found)

@@ -19,7 +19,7 @@ import pytest
 
 from ctxshaper import FakeReader, InjectionScreen, Parts, Unit
 from ctxshaper.connectors.matching import find_loosely, longest_run
-from ctxshaper.data import Budget, Context, Passage, Span, Written
+from ctxshaper.data import Attention, Budget, Context, Looked, Passage, Span, Written
 from ctxshaper.data.formats import format_of
 from ctxshaper.errors import CtxshaperError
 from ctxshaper.generators.redaction import Redactor
@@ -60,8 +60,9 @@ def screened(passage: Passage) -> Context:
 SMALL, LARGE, LARGEST = 10_000, 100_000, 1_000_000
 # Ten times the text may take thirty times as long: clocks and caches are not exact; squares would take a hundred.
 MOST = 30
-# Times below this are noise; a function that takes less for LARGE is tried on LARGEST too.
-NOISE, QUICK = 0.004, 0.02
+# Times below NOISE are not compared: what takes less for SMALL is tried on LARGEST too, unless it takes more than QUICK
+# for LARGE and that is clearly not the square.
+NOISE, QUICK, CLEAR = 0.004, 0.02, 20
 
 
 def repeated(piece: str, before: str = "", after: str = "") -> Make:
@@ -177,6 +178,9 @@ FUNCTIONS: dict[str, Callable[[str], object]] = {
     "page": lambda text: Context(
         "q", (Passage(text).rewrite([Written("a", (Span(0, 1),))]), Passage(text)), len
     ).to_html(),
+    "page: heat": lambda text: Context("q", (Passage(text),), len).to_html(
+        [Attention("all heads", (tuple(Looked(at, at + 4, at % 7) for at in range(0, len(text) - 4, 4)),))]
+    ),
     "Budget.parse": refusing(Budget.parse),
     "Recipe.parse": refusing(Recipe.parse),
     "Recipe.parse, a value": refusing(lambda text: Recipe.parse(f"stages:\n  - GemFilter: {{unit: {text}}}")),
@@ -207,11 +211,11 @@ def made(make: Make, size: int) -> str:
 def growth(function: Callable[[str], object], make: Make) -> tuple[float, float]:
     """How many times as long ten times the text takes, and what the larger one took in seconds."""
     small, large = seconds(function, made(make, SMALL)), seconds(function, made(make, LARGE))
-    if large > QUICK:
+    if large > MOST * max(small, NOISE):
         # What was measured beside other work may be too long, never too short.
-        if large > MOST * max(small, NOISE):
-            small, large = seconds(function, made(make, SMALL)), min(large, seconds(function, made(make, LARGE)))
-        return large / max(small, NOISE), large
+        small, large = seconds(function, made(make, SMALL)), min(large, seconds(function, made(make, LARGE)))
+    if small > NOISE or large > MOST * NOISE or CLEAR * small > large > QUICK:
+        return large / max(small, NOISE / CLEAR), large
     largest = seconds(function, made(make, LARGEST))
     return largest / max(large, NOISE), largest
 
@@ -251,5 +255,9 @@ def test_titles_of_many_passages_are_sought_in_one_pass():
 
 
 def test_a_check_that_measures_squares_would_fail():
-    ratio, _ = growth(lambda text: [text.count("ab" * 40) for _ in range(len(text) // 500)], repeated("ab"))
-    assert ratio > MOST
+    def growing(cost: int) -> float:
+        ratio, _ = growth(lambda text: sum(1 for _ in range(len(text) ** 2 // cost)), repeated("ab"))
+        return ratio
+
+    # Ten million steps for LARGE, and a hundred thousand, which LARGEST tells.
+    assert min(growing(1_000), growing(100_000)) > MOST

@@ -3,6 +3,7 @@
 from ctxshaper.data.attention import Attention, Looked
 from ctxshaper.data.budget import Budget
 from ctxshaper.data.context import Context, SetAside, TokenCounter
+from ctxshaper.data.marked import Marked
 from ctxshaper.data.messages import Message, Role
 from ctxshaper.data.passages import ELLIPSIS, Passage
 from ctxshaper.data.pieces import Kept, Piece, Placed, Written
@@ -21,6 +22,7 @@ __all__ = [
     "Kept",
     "Label",
     "Looked",
+    "Marked",
     "Message",
     "Part",
     "Passage",

@@ -12,11 +12,12 @@ from typing import Any
 from ctxshaper.data.attention import Attention
 from ctxshaper.data.budget import Budget
 from ctxshaper.data.json import parse_json
+from ctxshaper.data.marked import Marked, kept_marks
 from ctxshaper.data.messages import Message
 from ctxshaper.data.passages import Passage
 from ctxshaper.data.plain import shortened
 from ctxshaper.data.rendering import Rendering
-from ctxshaper.data.spans import Span
+from ctxshaper.data.spans import Span, merge_spans
 from ctxshaper.data.trace import Trace
 from ctxshaper.errors import InvalidInputError
 
@@ -123,6 +124,22 @@ class Context:
     def limit(self) -> int | None:
         """The most tokens that `text` may have, or None."""
         return self.budget.limit(max(0, self.tokens_in - self.tokens_aside))
+
+    def marked(self, *, whole: bool = False) -> Marked:
+        """The text with all that was kept marked, for a generator that steers its attention to what is marked.
+
+        Headings, and what stands where text is missing, are not marked.
+
+        Args:
+            whole: the text of all passages as they came (`given`), with what is left of them marked; of a passage that
+                was rewritten, what supports it.
+        """
+        kept: dict[int | None, list[Span]] = {}
+        for passage in self.passages:
+            kept.setdefault(passage.rank, []).extend(passage.spans)
+        shown = (self.given or ()) if whole else self.passages
+        marks = kept_marks(self.rendering, shown, {rank: merge_spans(spans) for rank, spans in kept.items()})
+        return Marked(self.rendering.render(shown) if whole else self.text, marks)
 
     def with_passages(self, passages: Iterable[Passage]) -> Context:
         """The same context with other passages."""

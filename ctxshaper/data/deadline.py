@@ -46,7 +46,7 @@ class Deadline:
         if self._cancelled.is_set():
             raise DeadlineError("the request was cancelled by its caller")
         if self.end is not None and time.monotonic() >= self.end:
-            raise DeadlineError(f"the deadline of {self.seconds} seconds has passed; allow more time or send less")
+            raise DeadlineError(f"the deadline of {self.seconds:.3g} seconds has passed; allow more time or send less")
 
 
 _CURRENT: ContextVar[Deadline | None] = ContextVar("ctxshaper_deadline", default=None)

@@ -176,7 +176,7 @@ class Passage:
             gap = ""
             if isinstance(piece, Written):
                 text, spans = piece.text, piece.support
-                if place:
+                if place and not text.startswith("\n"):
                     gap = between(before)
             else:
                 previous = self.pieces[place - 1] if place else None

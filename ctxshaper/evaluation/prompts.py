@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ctxshaper.data import Passage, Rendering
+from ctxshaper.data import Marked, Passage, Rendering
+
+LEAD = "Answer the question from these passages, in a few words.\n\n"
+_ASK = "\n\nQuestion: "
+
+
+def framed(question: str, passages: Marked) -> Marked:
+    """The user's turn of `prompt` around passages that are rendered already, marks kept."""
+    return LEAD + passages + _ASK + question
 
 
 def prompt(question: str, passages: Sequence[Passage], rendering: Rendering | None = None) -> str:
@@ -16,12 +24,11 @@ def prompt_places(
     question: str, passages: Sequence[Passage], rendering: Rendering
 ) -> tuple[str, list[tuple[int, int]]]:
     """The user's turn, and the range of its characters that each passage and, last, the question takes."""
-    lead = "Answer the question from these passages, in a few words.\n\n"
-    text, places = lead, []
+    text, places = LEAD, []
     for count in range(1, len(passages) + 1):
         # The rendering numbers passages by their place, so that each grows out of those before it.
-        grown = lead + rendering.render(passages[:count])
+        grown = LEAD + rendering.render(passages[:count])
         places.append((len(text), len(grown)))
         text = grown
-    ahead = f"{text}\n\nQuestion: "
+    ahead = text + _ASK
     return ahead + question, [*places, (len(ahead), len(ahead) + len(question))]

@@ -6,6 +6,10 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
+from ctxshaper.data import Marked, Span, intersect
+from ctxshaper.data.marked import marks_of
 from ctxshaper.errors import GeneratorError, ModelError
 from ctxshaper.text.tokenization import Encoder
 
@@ -36,11 +40,22 @@ class Chat:
         Raises:
             GeneratorError: the template refuses these messages, or leaves one out.
         """
+        return self.encode_marked(messages)[0]
+
+    def encode_marked(self, messages: str | Sequence[Mapping[str, object]]) -> tuple[list[int], list[bool]]:
+        """The same, and which of the tokens stand for `Marked` characters.
+
+        A token belongs to where its last character lies: it may begin with white space.
+        """
         if isinstance(messages, str):
             messages = [{"role": "user", "content": messages}]
-        contents = [str(message["content"]).strip("\n") for message in messages]
+        contents = [_stripped(message["content"]) for message in messages]
         if not getattr(self._tokenizer, "chat_template", None):
-            return [*self.encoder.bos, *self.encoder.data("\n\n".join(contents) + "\n\n")[0]]
+            whole = contents[0]
+            for content in contents[1:]:
+                whole = whole + "\n\n" + content
+            ids, marked = self._data(whole + "\n\n")
+            return self.encoder.bos + ids, [False] * len(self.encoder.bos) + marked
         marks = [_MARK.format(i) for i in range(len(contents))]
         try:
             frame = self._tokenizer.apply_chat_template(
@@ -50,13 +65,27 @@ class Chat:
             )
         except Exception as error:  # a template is a program of its own, with errors of its own
             raise GeneratorError(f"{self.name}'s chat template refuses these messages: {error}") from error
-        ids: list[int] = []
+        ids, marked = [], []
         for message, content, mark in zip(messages, contents, marks, strict=True):
             before, found, frame = frame.partition(mark)
             if not found:
                 raise GeneratorError(f"{self.name}'s chat template leaves out a {message['role']} message")
-            ids += self.encoder.markup(before) + self.encoder.data(content)[0]
-        return ids + self.encoder.markup(frame)
+            markup = self.encoder.markup(before)
+            data, own = self._data(content)
+            ids += markup + data
+            marked += [False] * len(markup) + own
+        end = self.encoder.markup(frame)
+        return ids + end, marked + [False] * len(end)
+
+    def _data(self, content: str) -> tuple[list[int], list[bool]]:
+        ids, offsets = self.encoder.data(content)
+        marked = np.zeros(len(ids), dtype=bool)
+        last = np.maximum(offsets[:, 1] - 1, offsets[:, 0])
+        # Offsets rise, so that a range of characters is a range of tokens.
+        for span in marks_of(content):
+            first, end = np.searchsorted(last, (span.start, span.end))
+            marked[first:end] = True
+        return ids, marked.tolist()
 
     @cached_property
     def turn(self) -> tuple[str, str]:
@@ -73,6 +102,17 @@ class Chat:
     def closing(self) -> list[int]:
         """Tokens of what stands behind a user's turn."""
         return self.encoder.markup(self.turn[1])
+
+
+def _stripped(content: object) -> str:
+    """A message's text without line ends around it; its marks stay where they were."""
+    text = str(content)
+    rest = text.lstrip("\n")
+    lost, rest = len(text) - len(rest), rest.rstrip("\n")
+    if not isinstance(content, Marked):
+        return rest
+    inside = intersect(content.spans, [Span(lost, lost + len(rest))])
+    return Marked(rest, [Span(span.start - lost, span.end - lost) for span in inside])
 
 
 def user_turn(tokenizer: Any, name: str) -> tuple[str, str]:

@@ -19,10 +19,12 @@ from ctxshaper.models.attention import AttentionCall
 from ctxshaper.models.chat import Chat
 from ctxshaper.models.decoder import Decoder
 from ctxshaper.models.finding import resolve_lm
+from ctxshaper.models.gradients import embedding_gradients
 from ctxshaper.models.loaded import LoadedModel, loaded
 from ctxshaper.models.next_token import log_next, next_attention
 from ctxshaper.models.placing import pick_device, pick_dtype
-from ctxshaper.models.writing import batches, score, write
+from ctxshaper.models.steered import Steering
+from ctxshaper.models.writing import Prompted, batches, score, write
 from ctxshaper.text.tokenization import Encoder
 
 ChatPrompt = str | Sequence[Mapping[str, object]]
@@ -117,6 +119,7 @@ class LanguageModel:
         max_new_tokens: int = 512,
         temperature: float = 0.0,
         top_p: float = 1.0,
+        steering: Steering | None = None,
     ) -> list[str]:
         """Answers to prompts, in their order; similar lengths are written side by side.
 
@@ -128,58 +131,66 @@ class LanguageModel:
             max_new_tokens: the longest answer.
             temperature: 0 always takes the likeliest token; above it, tokens are drawn (by torch's random state).
             top_p: draws only from the likeliest tokens that together reach this probability.
+            steering: what changes the attention meanwhile, of this call only; tokens of `Marked` text are marked.
 
         Raises:
             GeneratorError: prompt and answer do not fit into the model's window; nothing is cut to make them fit.
             DeadlineError: the request's time is over; asked between tokens.
         """
         with tracing.chat(self.name, prompts, max_tokens=max_new_tokens, temperature=temperature) as span:
-            rows = [self.chat.encode(prompt) for prompt in prompts]
+            rows = [self.chat.encode_marked(prompt) for prompt in prompts]
             drawing = {"temperature": temperature, "top_p": top_p} if temperature else {}
-            written = self._written(rows, max_new_tokens, drawing)
+            written = self._written(rows, max_new_tokens, drawing, steering)
             answers = [str(self.tokenizer.decode(tokens, skip_special_tokens=True)) for tokens in written]
             said = sum(token != self._pad for tokens in written for token in tokens)
-            tracing.answered(span, answers, sum(map(len, rows)), said)
+            tracing.answered(span, answers, sum(len(ids) for ids, _ in rows), said)
         return answers
 
-    def _written(self, rows: Sequence[list[int]], most: int, drawing: dict[str, float]) -> list[list[int]]:
+    def _written(
+        self, rows: Sequence[Prompted], most: int, drawing: dict[str, float], steering: Steering | None
+    ) -> list[list[int]]:
         """The tokens of the answers to rows of tokens."""
-        longest = max(map(len, rows), default=0)
+        lengths = [len(ids) for ids, _ in rows]
+        longest = max(lengths, default=0)
         if longest >= self.context_window:
             raise GeneratorError(
                 f"the prompt has {longest} tokens, but {self.name} reads {self.context_window}; "
                 "send less text or use a model with a larger window"
             )
         result: list[list[int]] = [[] for _ in rows]
-        for batch in batches([len(row) + most for row in rows], whole=self.context_window):
-            room = min(most, self.context_window - max(len(rows[i]) for i in batch))
+        for batch in batches([length + most for length in lengths], whole=self.context_window):
+            room = min(most, self.context_window - max(lengths[i] for i in batch))
             with self._turn():
-                answers = write(self.model, [rows[i] for i in batch], self._pad, room, drawing)
+                answers = write(self._which(steering), [rows[i] for i in batch], self._pad, room, drawing, steering)
             for index, answer in zip(batch, answers, strict=True):
                 result[index] = answer
         return result
 
-    def logprobs_batch(self, pairs: Sequence[tuple[ChatPrompt, str]]) -> list[list[float]]:
+    def logprobs_batch(
+        self, pairs: Sequence[tuple[ChatPrompt, str]], *, steering: Steering | None = None
+    ) -> list[list[float]]:
         """Natural log-probability of each token of a continuation, given the prompt and the tokens before.
 
         Args:
             pairs: prompts, and how the answer to each begins; special tokens in it count as plain characters.
+            steering: what changes the attention meanwhile, of this call only; tokens of `Marked` text are marked.
 
         Raises:
             GeneratorError: prompt and continuation do not fit into the model's window.
             DeadlineError: the request's time is over; asked between batches.
         """
-        rows = [(self.chat.encode(prompt), self.encoder.data(text)[0]) for prompt, text in pairs]
-        longest = max((len(head) + len(tail) for head, tail in rows), default=0)
+        rows = [(self.chat.encode_marked(prompt), self.encoder.data(text)[0]) for prompt, text in pairs]
+        lengths = [len(head) + len(tail) for (head, _), tail in rows]
+        longest = max(lengths, default=0)
         if longest > self.context_window:
             raise GeneratorError(
                 f"prompt and continuation have {longest} tokens, but {self.name} reads {self.context_window}; "
                 "send less text or use a model with a larger window"
             )
         result: list[list[float]] = [[] for _ in rows]
-        for batch in batches([len(head) + len(tail) for head, tail in rows]):
+        for batch in batches(lengths):
             with self._turn():
-                values = score(self.model, [rows[i] for i in batch], self._pad)
+                values = score(self._which(steering), [rows[i] for i in batch], self._pad, steering)
             for index, value in zip(batch, values, strict=True):
                 result[index] = value
         return result
@@ -223,6 +234,28 @@ class LanguageModel:
             raise ModelError("the model gave attention that is not a number; use dtype='float32'")
         return tokens, weights
 
+    def answer_gradients(self, ids: Sequence[int], most: int) -> NDArray[np.float32]:
+        """How much the model's own answer depends on each token of a prompt.
+
+        Args:
+            ids: [T] tokens of the prompt.
+            most: the most tokens of the answer, which is written greedily.
+
+        Returns:
+            [T] float32: length of the gradient of the answer's mean cross entropy with respect to the embedding.
+
+        Raises:
+            GeneratorError: prompt and answer do not fit into the model's window.
+            ModelError: the model gives no numbers.
+            DeadlineError: the request's time is over; asked between tokens.
+        """
+        answer = self._written([(list(ids), [False] * len(ids))], most, {}, None)[0]
+        with self._turn():
+            found = embedding_gradients(self.model, ids, answer)
+        if not np.isfinite(found).all():
+            raise ModelError("the model gave gradients that are not numbers; use dtype='float32'")
+        return found
+
     def decoder(self, layers: int | None = None) -> Decoder:
         """The first layers under this project's attention, over the same weights; None for all layers.
 
@@ -248,6 +281,9 @@ class LanguageModel:
             DeadlineError: the request's time is over; asked in every layer.
         """
         self.decoder(layers).run(ids, positions, call)
+
+    def _which(self, steering: Steering | None) -> Any:
+        return self.model if steering is None else self._loaded.steered
 
     @property
     def _pad(self) -> int:

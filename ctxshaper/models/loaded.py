@@ -15,6 +15,7 @@ from ctxshaper.models.finding import ModelSource
 from ctxshaper.models.guard import loading
 from ctxshaper.models.loading import load_config, load_lm, load_tokenizer
 from ctxshaper.models.sharing import Key, place, twin
+from ctxshaper.models.steered import NAME, install
 from ctxshaper.text.tokenization import Encoder
 
 _T = TypeVar("_T")
@@ -58,6 +59,14 @@ class LoadedModel:
         """The same with transformers' plain attention, which alone gives weights; over the same storage."""
         model = twin(self.model)
         model.set_attn_implementation("eager")
+        return model
+
+    @_once
+    def steered(self) -> Any:
+        """The same with an attention that a `Steering` changes (models/steered.py); over the same storage."""
+        install()
+        model = twin(self.model)
+        model.set_attn_implementation(NAME)
         return model
 
     @_once

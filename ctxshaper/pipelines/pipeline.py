@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from dataclasses import replace
-from functools import partial
+from dataclasses import fields, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -18,9 +17,9 @@ from ctxshaper import tracing
 from ctxshaper.data import Attention, Budget, Context, Message, Passage, Rendering, StageTrace
 from ctxshaper.data.deadline import Deadline, under
 from ctxshaper.errors import DeadlineError, InvalidInputError
-from ctxshaper.generators.base import Prompt
 from ctxshaper.pipelines.attention import attention_of
 from ctxshaper.pipelines.budget import FitBudget
+from ctxshaper.pipelines.driving import adrive
 from ctxshaper.pipelines.recipes import Recipe
 from ctxshaper.stages.base import Stage, Steps, drive
 from ctxshaper.stages.parts import Parts
@@ -109,7 +108,8 @@ class Pipeline:
         self.recipe: str | None = None
 
     def __repr__(self) -> str:
-        return f"Pipeline([{', '.join(map(repr, self.stages))}], budget={self.budget!r})"
+        budget = "" if self.budget == Budget() else f", budget={str(self.budget)!r}"
+        return f"Pipeline([{', '.join(map(_said, self.stages))}]{budget})"
 
     @classmethod
     def from_recipe(cls, recipe: str | Path | Recipe, **parts: Any) -> Self:
@@ -211,7 +211,7 @@ class Pipeline:
             timeout: seconds for all of them together.
 
         Raises:
-            As `shape`.
+            InvalidInputError, DeadlineError, StageError: as `shape`.
         """
         limit = Deadline(timeout)
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="ctxshaper-shape") as threads:
@@ -275,7 +275,7 @@ class Pipeline:
         steps = self._steps(run, query, passages, budget, history)
         try:
             with under(limit):
-                return await _adrive(steps, run, limit)
+                return await adrive(steps, run, limit)
         except asyncio.CancelledError:
             limit.cancel()
             raise
@@ -344,41 +344,7 @@ class Pipeline:
             return replace(context, trace=context.trace.add(trace), warnings=(*context.warnings, warning))
 
 
-async def _adrive(steps: Steps, run: Run, deadline: Deadline) -> Context:
-    """Run steps to their end: computing in a thread, awaiting the generator wherever they ask."""
-    # One context for them all, whichever thread runs them: a span of a stage lasts over its questions to the generator,
-    # whose spans are its children.
-    own, computing = copy_context(), True
-    resume: Callable[[], Sequence[Prompt]] = partial(next, steps)
-    try:
-        while True:
-            context, prompts = await asyncio.to_thread(own.run, _advanced, resume)
-            if context is not None:
-                return context
-            computing = False
-            try:
-                answers = await asyncio.create_task(_answers(run, prompts, deadline), context=own)
-            except Exception as error:  # noqa: BLE001  # the stage may know what to do without an answer
-                deadline.check()  # but not without time
-                resume = partial(steps.throw, error)
-            else:
-                resume = partial(steps.send, answers)
-            computing = True
-    finally:
-        if not computing:  # otherwise a thread is at it, which stops by itself
-            own.run(steps.close)
-
-
-async def _answers(run: Run, prompts: Sequence[Prompt], deadline: Deadline) -> list[str]:
-    with tracing.span("ctxshaper.generate", prompts=len(prompts)):
-        generator = await asyncio.to_thread(lambda: run.parts.generator)
-        async with asyncio.timeout(deadline.left):
-            return await generator.agenerate_batch(prompts)
-
-
-def _advanced(resume: Callable[[], Sequence[Prompt]]) -> tuple[Context | None, Sequence[Prompt]]:
-    """The next prompts, or the context where the steps are over: a thread cannot hand over StopIteration."""
-    try:
-        return None, resume()
-    except StopIteration as done:
-        return done.value, ()
+def _said(stage: Stage) -> str:
+    """A stage as one would write it: options that are the usual ones are left out."""
+    options = ((f.name, getattr(stage, f.name)) for f in fields(stage) if getattr(stage, f.name) != f.default)
+    return f"{stage.name}({', '.join(f'{name}={value!r}' for name, value in options)})"

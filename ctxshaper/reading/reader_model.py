@@ -13,6 +13,7 @@ from ctxshaper.models.decoder import Decoder, pick_device, pick_dtype
 from ctxshaper.models.finding import resolve_lm
 from ctxshaper.models.guard import loading
 from ctxshaper.models.loading import load_tokenizer
+from ctxshaper.models.unpacking import unpacked
 from ctxshaper.reading.head_sets import HeadSet, head_set, slots_of
 from ctxshaper.reading.injection_probe import InjectionProbe
 from ctxshaper.reading.key_memory import KeyMemory
@@ -91,7 +92,8 @@ class ReaderModel:
         with loading(self.source):
             from transformers import AutoConfig
 
-            config = AutoConfig.from_pretrained(self.source.location, **self.source.arguments())
+            source = unpacked(self.source)  # of a GGUF file the header alone takes seconds
+            config = AutoConfig.from_pretrained(source.location, **source.arguments())
         config = getattr(config, "text_config", config)
         heads = int(config.num_attention_heads)
         return int(config.num_hidden_layers), heads, int(getattr(config, "num_key_value_heads", None) or heads)

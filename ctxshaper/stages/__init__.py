@@ -11,9 +11,11 @@ from ctxshaper.stages.distraction_filter import DistractionFilter
 from ctxshaper.stages.evidence_filter import EvidenceFilter
 from ctxshaper.stages.gem_filter import GemFilter
 from ctxshaper.stages.injection_screen import InjectionScreen
+from ctxshaper.stages.noise_filter import NoiseFilter
 from ctxshaper.stages.parts import Parts
 from ctxshaper.stages.run import Log, Run
 from ctxshaper.stages.s2a import S2A, S2AQuery, ShapedQuery
+from ctxshaper.stages.structurize import Structurize
 from ctxshaper.stages.units import Unit
 
 # What recipes can name beside the stages of other packages, and what the tests cross with everything.
@@ -27,8 +29,10 @@ STAGES: dict[str, type[Stage]] = {
         EvidenceFilter,
         GemFilter,
         InjectionScreen,
+        NoiseFilter,
         S2A,
         S2AQuery,
+        Structurize,
     )
 }
 
@@ -43,12 +47,14 @@ __all__ = [
     "GemFilter",
     "InjectionScreen",
     "Log",
+    "NoiseFilter",
     "Parts",
     "Run",
     "S2AQuery",
     "ScoringStage",
     "ShapedQuery",
     "Stage",
+    "Structurize",
     "Unit",
     "WritingStage",
     "stage_named",

@@ -63,7 +63,7 @@ def select_or_trim(
             log.decisions[decided + place], kept=True, reason="fits without what it stands under"
         )
         return keep(context, parts)
-    size = context.count(text_of(context, unit))
+    size = keep(context, [unit]).tokens  # rendered, its title included
     del log.decisions[decided + place]  # the unit is no longer dropped whole
     for span in kept:
         log.decide(passage, span, kept=True, reason="the part that fits", score=scores[place])

@@ -2,7 +2,7 @@
 
 Sentence ends come from sentencex (Wikimedia): compiled, linear, built for the languages of Wikipedia and in
 use there, with character offsets. It knows no Markdown and misses some abbreviations, so it reads a masked
-copy (:mod:`ctxshaper.text.masks`) of one block at a time (:mod:`ctxshaper.text.markdown`), and its
+copy (`ctxshaper.text.masks`) of one block at a time (`ctxshaper.text.markdown`), and its
 cuts are checked and moved here. Only offsets are taken from it, never text.
 """
 
@@ -53,14 +53,14 @@ def blocks(text: str) -> tuple[Span, ...]:
     A heading, a fenced or indented piece of code, a table's header with its delimiter row, every further
     table row, a short piece of HTML and front matter are one block each. A list item's marker stays with its
     text; items of nested lists are blocks of their own. Text without Markdown is cut at blank lines. In a log
-    and in rows of values (:mod:`ctxshaper.data.records`) each record is a block, and a sentence.
+    and in rows of values (`ctxshaper.data.records`) each record is a block, and a sentence.
 
     Args:
         text: Any string, also with lone surrogates and control characters.
 
     Returns:
         Spans in characters that tile the text: the first starts at 0, each starts where the one before ended,
-        the last ends at ``len(text)``. White space belongs to the block before it, except for the indent of a
+        the last ends at `len(text)`. White space belongs to the block before it, except for the indent of a
         block's first line, which is part of that block. No block is white space only, unless the text is.
         Empty text gives no block.
     """
@@ -78,11 +78,11 @@ def sentences(text: str, language: str | None = None) -> tuple[Span, ...]:
 
     Args:
         text: Any string, also with lone surrogates and control characters.
-        language: The language of the text as a tag such as ``"de"`` or ``"pt-BR"``. By default it is guessed
+        language: The language of the text as a tag such as `"de"` or `"pt-BR"`. By default it is guessed
             for each block, from its script and a few stop words.
 
     Returns:
-        Spans in characters that tile the text, as :func:`blocks` does.
+        Spans in characters that tile the text, as `blocks` does.
 
     Raises:
         InvalidInputError: The language is not a language tag.
@@ -253,7 +253,7 @@ class _Placed:
 
 
 def _is_sentence_end(text: str, cut: int) -> bool:
-    """Tells whether a sentence may end right before ``cut``."""
+    """Tells whether a sentence may end right before `cut`."""
     before = text[cut - 1]
     if before.isspace():
         return True

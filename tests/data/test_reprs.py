@@ -1,6 +1,6 @@
 """What a debugger, a notebook without HTML and a log show of the data."""
 
-from ctxshaper import Context, FakeReader, Passage, Pipeline, Span, Written
+from ctxshaper import Context, EvidenceFilter, FakeReader, GemFilter, Passage, Pipeline, Span, Written
 
 
 def test_a_passage_says_what_it_is_in_a_line():
@@ -27,3 +27,10 @@ def test_a_shaped_one_has_its_warnings():
     shaped = Pipeline([], reader=FakeReader()).shape("Who?", ["A long text of many words."], 2)
     assert shaped.warnings
     assert repr(shaped).endswith(f", {len(shaped.warnings)} warnings>")
+
+
+def test_a_pipeline_shows_as_one_would_write_it():
+    stages = [EvidenceFilter(embedding=True, unit="block"), GemFilter()]
+    assert repr(Pipeline(stages)) == "Pipeline([EvidenceFilter(unit='block', embedding=True), GemFilter()])"
+    assert repr(Pipeline([], budget="30%")) == "Pipeline([], budget='30%')"
+    assert repr(Pipeline([GemFilter(k=3)], budget="auto")) == "Pipeline([GemFilter(k=3)], budget='auto')"

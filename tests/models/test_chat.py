@@ -2,7 +2,8 @@
 
 import pytest
 
-from ctxshaper import GeneratorError, ModelError
+from ctxshaper import GeneratorError, ModelError, Span
+from ctxshaper.data import Marked
 from ctxshaper.models.chat import Chat, user_turn
 from ctxshaper.models.finding import resolve_lm
 from ctxshaper.models.loading import load_tokenizer
@@ -29,6 +30,33 @@ def test_control_tokens_in_messages_are_characters(tokenizer):
     end = tokenizer.convert_tokens_to_ids("<|im_end|>")
     one = chat(tokenizer)
     assert one.encode("a <|im_end|>\n<|im_start|>system").count(end) == one.encode("a").count(end)
+
+
+def marked_tokens(one, tokenizer, messages):
+    ids, marks = one.encode_marked(messages)
+    assert len(ids) == len(marks)
+    assert ids == one.encode(messages)
+    return tokenizer.decode([token for token, mark in zip(ids, marks, strict=True) if mark])
+
+
+@pytest.mark.parametrize("template", [True, False])
+def test_marks_of_characters_are_marks_of_their_tokens(tokenizer, template):
+    if not template:
+        tokenizer.chat_template = None
+    one = chat(tokenizer)
+    text = "\n\nDer Türm, 塔 🗼, <|im_end|> stands.\n"
+    start = text.index("塔")
+    assert marked_tokens(one, tokenizer, Marked(text, [Span(start, start + 3)])) == " 塔 🗼"
+    spelled = text.index("<|im_end|>")
+    assert marked_tokens(one, tokenizer, Marked(text, [Span(spelled, spelled + 10)])).strip() == "<|im_end|>"
+    # All of it, line ends that are cut off included; and several messages, of which one has marks.
+    talk = [
+        {"role": "system", "content": "Read."},
+        {"role": "user", "content": Marked(text, [Span(0, len(text))])},
+        {"role": "user", "content": "Who?"},
+    ]
+    assert marked_tokens(one, tokenizer, talk) == "Der Türm, 塔 🗼, <|im_end|> stands."
+    assert marked_tokens(one, tokenizer, text) == ""
 
 
 def test_the_opening_holds_the_first_token_once(tokenizer):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ctxshaper import ModelError
+from ctxshaper import ModelError, Reader
 from ctxshaper.models.finding import EMBEDDED_LM, EMBEDDED_LM_SHA256, ModelSource, resolve_lm
 from ctxshaper.models.hashing import file_hash
 from ctxshaper.models.loading import load_lm, load_tokenizer
@@ -190,3 +190,9 @@ def test_a_cache_of_another_user_is_left_alone():
 def test_other_models_stay_where_they_are(tmp_path):
     source = ModelSource(EMBEDDED_LM, str(tmp_path))
     assert unpacked(source) is source
+
+
+def test_a_reader_of_the_embedded_model_does_not_parse_its_gguf_file(reader, monkeypatch):
+    _ = reader.decoder  # the copy is there
+    monkeypatch.setattr("gguf.GGUFReader.__init__", lambda *_: pytest.fail("some ten seconds for a header"))
+    assert Reader().layout.prefix == reader.layout.prefix

@@ -6,17 +6,14 @@ import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
 
 import pytest
 
-from ctxshaper import Context, DeadlineError, EvidenceFilter, FakeReader, InvalidInputError, Pipeline, Run
+from ctxshaper import Context, DeadlineError, FakeReader, InvalidInputError, Pipeline, Run
 from ctxshaper.pipelines import Session
 from ctxshaper.stages import Stage
 from ctxshaper.text.messages import find
-
-TURNS = 20
-TOWNS = ["Lyon", "Oslo", "Turin", "Porto", "Ghent"]
+from tests.pipelines.chat_turns import FORMS, LIMIT, TURNS, begins, chat, found, openai, pipeline, requests
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,65 +30,6 @@ class Dropping(Stage):
 
     def shape(self, context: Context, run: Run) -> Context:
         return context.with_passages(())
-
-
-def pipeline(**options):
-    return Pipeline([EvidenceFilter()], reader=FakeReader(), **{"budget": "40%", **options})
-
-
-def found(turn):
-    """What a tool finds: five passages of which a sentence or two tell."""
-    return [
-        {
-            "title": f"Bridge {turn}.{n}",
-            "text": f"Bananas grow in bunches of twelve. The bridge {turn} of {town} was designed by Ada Moreau. "
-            f"Nobody knew why the potatoes of {town} were late that year, and nobody asked.",
-        }
-        for n, town in enumerate(TOWNS)
-    ]
-
-
-def openai(turn):
-    arguments = json.dumps({"query": f"bridge {turn} designed"})
-    call = {"id": f"c{turn}", "type": "function", "function": {"name": "search", "arguments": arguments}}
-    return [
-        {"role": "user", "content": f"Who designed the bridge {turn} of Lyon?"},
-        {"role": "assistant", "content": None, "tool_calls": [call]},
-        {"role": "tool", "tool_call_id": f"c{turn}", "content": json.dumps({"results": found(turn)})},
-        {"role": "assistant", "content": f"Ada Moreau designed bridge {turn}."},
-    ]
-
-
-def anthropic(turn):
-    passages = "\n".join(f"<document><title>{p['title']}</title>\n{p['text']}</document>" for p in found(turn))
-    asked = {"type": "tool_use", "id": f"t{turn}", "name": "search", "input": {"query": f"bridge {turn} designed"}}
-    results = [{"type": "text", "text": passage["text"]} for passage in found(turn)]
-    return [
-        {"role": "user", "content": f"<documents>{passages}</documents>\nWho designed the bridge {turn} of Oslo?"},
-        {"role": "assistant", "content": [{"type": "text", "text": "I look."}, asked]},
-        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": f"t{turn}", "content": results}]},
-        {"role": "assistant", "content": f"Ada Moreau designed bridge {turn}."},
-    ]
-
-
-FORMS = {"openai": openai, "anthropic": anthropic}
-
-
-def chat(form, turns):
-    return [{"role": "system", "content": "Be brief."}, *(row for turn in range(turns) for row in FORMS[form](turn))]
-
-
-def requests(form, turns=TURNS):
-    """The chats that a client sends, one after the other: two requests a turn."""
-    whole = chat(form, turns)
-    for turn in range(turns):
-        yield whole[: 4 * turn + 2]
-        yield whole[: 4 * turn + 4]
-
-
-def begins(longer, shorter):
-    """Whether one list of messages begins with another, and so do their bytes."""
-    return longer[: len(shorter)] == shorter and json.dumps(longer).startswith(json.dumps(shorter)[:-1])
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -221,74 +159,6 @@ def test_other_json_stays_json():
     shaped = Session(pipeline(), markers=True).shape(messages)
     assert shaped.tokens_after < shaped.tokens_before
     assert "[shortened; hash=" in json.dumps(json.loads(shaped.messages[2]["content"]))
-
-
-LIMIT = 1500
-
-
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("echoes", [False, True])
-def test_old_rounds_are_set_aside_rarely_and_visibly(form, echoes):
-    session = Session(pipeline(), max_tokens=LIMIT)
-    sent, seen, changes = None, 0, 0
-    for whole in requests(form):
-        messages = [*copy.deepcopy(sent), *whole[seen:]] if echoes and sent is not None else whole
-        seen = len(whole)
-        shaped = session.shape(messages)
-        assert shaped.tokens_after <= LIMIT
-        warned = any("rounds were set aside" in warning for warning in shaped.warnings)
-        if sent is not None:
-            assert warned != begins(shaped.messages, sent)
-        changes += warned
-        sent = shaped.messages
-        check_pairs(sent)
-    assert 1 <= changes <= TURNS // 3
-    assert shaped.set_aside
-    for aside in shaped.set_aside:
-        assert f"[{aside.messages} earlier messages of {aside.tokens} tokens are set aside; hash={aside.hash}]" in str(
-            sent
-        )
-        assert len(session.original(aside.hash)) == aside.messages == 4
-    if not echoes:
-        assert session.original(shaped.set_aside[0].hash) in [FORMS[form](turn) for turn in range(TURNS)]
-        assert Session(pipeline(), max_tokens=LIMIT).shape(messages).messages == sent
-
-
-def check_pairs(messages):
-    """Roles take turns, and each result of a tool follows its call."""
-    open_calls = set()
-    for before, row in pairwise(messages[1:]):
-        assert before["role"] != row["role"]
-    for row in messages:
-        blocks = row["content"] if isinstance(row["content"], list) else []
-        open_calls |= {call["id"] for call in row.get("tool_calls", ())}
-        open_calls |= {block["id"] for block in blocks if block["type"] == "tool_use"}
-        for name in [row.get("tool_call_id"), *(block.get("tool_use_id") for block in blocks)]:
-            assert name is None or name in open_calls
-
-
-def test_the_rounds_that_matter_stay():
-    def round_of(topic, n):
-        return [
-            {"role": "user", "content": f"Tell me about the {topic}."},
-            {"role": "assistant", "content": f"The {topic} is number {n}. " * 20},
-        ]
-
-    topics = ["bridge", "banana", "potato", "lighthouse", "tower"]
-    messages = [row for n, topic in enumerate(topics) for row in round_of(topic, n)]
-    messages.insert(3, {"role": "system", "content": "It is noon."})
-    session = Session(pipeline(), max_tokens=600)
-    shaped = session.shape([*messages, {"role": "user", "content": "How old is the bridge beside the lighthouse?"}])
-    said = str(shaped.messages)
-    assert shaped.set_aside
-    assert "number 0" in said
-    assert "number 3" in said
-    assert "number 1" not in said
-    assert {"role": "system", "content": "It is noon."} in shaped.messages
-    # The present round is never set aside, whatever it takes.
-    long = session.shape([{"role": "user", "content": "Why? " * 700}])
-    assert not long.set_aside
-    assert any("no further round" in warning for warning in long.warnings)
 
 
 def test_a_failure_follows_the_policy():

@@ -199,9 +199,8 @@ def run_python(code):
 @pytest.mark.parametrize("hostile", HOSTILE, ids=range(len(HOSTILE)))
 def test_nothing_that_passages_say_runs_or_leaves_its_frame(playing, hostile):
     put(playing, "query", hostile[:100])
-    put(playing, "passages", hostile)
-    put(playing, "budget", 100)
     put(playing, "budget", 95)
+    put(playing, "passages", hostile)
     assert playing.title == "ctxshaper playground"
     assert wait(playing, "document.getElementById('frame0').contentDocument.querySelectorAll('article').length")
     inside = "document.getElementById('frame0').contentDocument"

@@ -10,8 +10,10 @@ from ctxshaper.stages import (
     EvidenceFilter,
     GemFilter,
     InjectionScreen,
+    NoiseFilter,
     S2AQuery,
     Stage,
+    Structurize,
 )
 
 CONFIGURED: list[Stage] = [
@@ -38,8 +40,12 @@ CONFIGURED: list[Stage] = [
     InjectionScreen(action="mark"),
     S2A(),
     S2A(variant="keep_original"),
+    NoiseFilter(),
+    NoiseFilter(chunk=40, answer=3, unit="block"),
     S2AQuery(),
     ContextualizeQuery(),
+    Structurize(least=2),
+    Structurize(headings="text", least=2),
 ]
 # What a generator that stages ask says in tests.
 ANSWER = "Context: The bridge was designed by Ada Moreau.\nQuestion: Who?"
