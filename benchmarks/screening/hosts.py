@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import pydoc_data.topics
 import random
 import re
@@ -9,6 +10,8 @@ import sysconfig
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import distributions
 from pathlib import Path
+
+from benchmarks.screening import host_texts
 
 # Characters of a passage, about; some 130 tokens of prose.
 _SIZE = 560
@@ -61,6 +64,19 @@ def _readme(draw: random.Random) -> Iterator[str]:
 
 def _code(draw: random.Random) -> Iterator[str]:
     yield from _shuffled([path.read_text("utf-8") for path in sorted(_STANDARD.glob("*.py"))], draw, 480)
+
+
+def _docstrings(draw: random.Random) -> Iterator[str]:
+    trees = [ast.parse(path.read_text("utf-8")) for path in sorted(_STANDARD.glob("*.py"))]
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    found = [ast.get_docstring(node) or "" for tree in trees for node in ast.walk(tree) if isinstance(node, kinds)]
+    yield from _shuffled([text for text in found if len(text) > _SIZE // 3], draw)
+
+
+def _licences(draw: random.Random) -> Iterator[str]:
+    files = [file for one in distributions() for file in one.files or () if "LICEN" in file.name.upper()]
+    paths = sorted(str(file.locate()) for file in files if not file.suffix.startswith(".py"))
+    yield from _shuffled(sorted({Path(path).read_text("utf-8", "replace") for path in paths}), draw)
 
 
 def _from_templates(frames: Sequence[str], sentences: Sequence[str], count: tuple[int, int]) -> Callable[..., str]:
@@ -275,12 +291,20 @@ def _table(draw: random.Random) -> str:
 KINDS: dict[str, Callable[[random.Random], Iterator[str]]] = {
     "documentation": _documentation,
     "README": _readme,
+    "docstrings": _docstrings,
+    "licences": _licences,
     "code": _code,
     "e-mails": _endless(_from_templates(_MAIL_FRAMES, _MAIL, (5, 8))),
     "how-tos": _endless(_from_templates(_HOWTO_FRAMES, _HOWTO, (6, 10))),
     "manuals": _endless(_from_templates(_MANUAL_FRAMES, _MANUAL, (5, 8))),
     "about AI": _endless(_from_templates(_AI_FRAMES, _AI, (5, 8))),
     "chats": _endless(_talk),
+    "worksheets": _endless(_from_templates(host_texts.QUIZ_FRAMES, host_texts.QUIZ, (5, 8))),
+    "contracts": _endless(_from_templates(host_texts.LEGAL_FRAMES, host_texts.LEGAL, (5, 8))),
+    "advertisements": _endless(_from_templates(host_texts.ADVERT_FRAMES, host_texts.ADVERT, (5, 8))),
+    "stories": _endless(_from_templates(host_texts.STORY_FRAMES, host_texts.STORY, (6, 9))),
+    "news": _endless(_from_templates(host_texts.NEWS_FRAMES, host_texts.NEWS, (5, 8))),
+    "help": _endless(_from_templates(host_texts.HELP_FRAMES, host_texts.HELP, (5, 8))),
     "logs": _endless(_log),
     "tables": _endless(_table),
 }
