@@ -2,9 +2,8 @@
 
 For each kind of host and each fold of families a probe is fitted on the other kinds and the other families, whose slots
 are filled from one half of the words; it is judged on the kind and the families left out, made of the other half. The
-public prompts in `--data` are a fold of their own and never take part in a fit. Recall is taken at the threshold that
-flags 1% of the host's own benign passages, as `calibrate --screen` sets it. `--write` fits on everything and saves a
-head profile.
+public prompts in `--data` are a fold of their own. Recall is taken at the threshold that flags 1% of the host's own
+benign passages, as `calibrate --screen` sets it. `--write` fits on everything and saves a head profile.
 """
 
 from __future__ import annotations
@@ -27,11 +26,11 @@ from ctxshaper.calibration.screening import probe_of, threshold_of
 def options(parser: argparse.ArgumentParser) -> None:
     """What can be asked for."""
     parser.add_argument("--data", type=Path, default=DATA, help="the folder of the labelled questions and injections")
-    parser.add_argument("--benign", type=int, default=110, help="benign passages of each kind of host")
-    parser.add_argument("--attacks", type=int, default=4, help="injected passages of each kind of host and family")
+    parser.add_argument("--benign", type=int, default=300, help="benign passages of each kind of host")
+    parser.add_argument("--attacks", type=int, default=10, help="injected passages of each kind of host and family")
     parser.add_argument("--hosts", nargs="+", help="only these kinds of host")
     parser.add_argument("--layers", nargs="+", type=int, default=[14, 15, 16])
-    parser.add_argument("--ridge", type=float, default=0.01)
+    parser.add_argument("--ridge", type=float, default=0.3)
     parser.add_argument("--write", type=Path, help="save a head profile with a probe fitted on everything")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from benchmarks.screening.attacks import FAMILIES
@@ -33,34 +34,46 @@ class Sentences:
         offsets: by passage, [n, 2] characters of its tokens.
         values: by passage, [n, F] what a probe sees of them.
         spans: by passage, its sentences.
+        means: [sentences, F] the mean of each sentence's tokens, of all passages.
+        owners: [sentences] the passage of each.
+        labels: [sentences] as `labels` gives; -1 also for those without a token.
+        device: where probes are fitted.
     """
 
     cases: Sequence[Case]
     offsets: Sequence[NDArray[np.int64]]
     values: Sequence[Values]
     spans: Sequence[Sequence[Span]]
+    means: NDArray[np.float32]
+    owners: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    device: torch.device
 
     @classmethod
     def read(cls, reader: Reader, made: Sequence[Case], layers: Sequence[int]) -> Sentences:
         """Read passages once."""
         found = list(read_values(reader, [as_seen(one.passage) for one in made], layers))
-        units = [screened_units(Context("", (one.passage,), len)) for one in made]
-        spans = [[unit.span for unit in own] for own in units]
-        return cls(made, [offsets for offsets, _ in found], [values for _, values in found], spans)
+        spans = [[unit.span for unit in screened_units(Context("", (one.passage,), len))] for one in made]
+        means, marks = [], []
+        for (offsets, values), own, one in zip(found, spans, made, strict=True):
+            mean, sizes = _means(offsets, values, own)
+            means.append(mean)
+            marks.append(np.where(sizes > 0, labels(one, [(span.start, span.end) for span in own]), -1))
+        owners = np.repeat(np.arange(len(made)), [len(own) for own in spans])
+        offsets, values = [one for one, _ in found], [one for _, one in found]
+        table, label = np.concatenate(means), np.concatenate(marks)
+        return cls(made, offsets, values, spans, table, owners, label, reader.device)
 
     def fit(self, host: str, families: Sequence[str], ridge: float) -> tuple[Numbers, float]:
         """Weights and bias without a kind of host and some families; half the weight on injected sentences."""
-        rows, marks = [], []
-        for place, one in enumerate(self.cases):
-            left_out = one.host in (host, TRIGGERS) or one.family in (*families, *FOREIGN)
-            if left_out or (one.family and one.half):
-                continue
-            rows.append(_means(self.offsets[place], self.values[place], self.spans[place]))
-            marks.append(labels(one, [(span.start, span.end) for span in self.spans[place]]))
-        table, label = np.concatenate(rows), np.concatenate(marks)
-        table, label = table[label >= 0], label[label >= 0]
+        wanted = [
+            not (one.host in (host, TRIGGERS) or one.family in families or (one.family and one.half))
+            for one in self.cases
+        ]
+        rows = np.array(wanted)[self.owners] & (self.labels >= 0)
+        label = self.labels[rows]
         counts = np.maximum(np.bincount(label, minlength=2), 1)
-        return logistic(table, label, 0.5 / counts[label], ridge)
+        return logistic(self.means[rows].astype(np.float64), label, 0.5 / counts[label], ridge, self.device)
 
     def scores(self, place: int, weights: Numbers, bias: float) -> Numbers:
         """The scores of one passage's sentences, as the stage gives them."""
@@ -106,11 +119,13 @@ def cell(read: Sentences, host: str, families: Sequence[str], ridge: float) -> d
     }
 
 
-def _means(offsets: NDArray[np.int64], values: Values, spans: Sequence[Span]) -> Numbers:
-    """[sentences, F] the mean of each sentence's tokens; zeros where it has none."""
+def _means(
+    offsets: NDArray[np.int64], values: Values, spans: Sequence[Span]
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """[sentences, F] the mean of each sentence's tokens, zeros where it has none; and how many those are."""
     flat = PassageReading(offsets, np.arange(len(offsets), dtype=np.float32))
     owner = flat.tokens_of(sorted(spans, key=lambda span: span.start))
     _, sizes = unit_scores([flat], np.zeros(len(spans), dtype=np.int64), spans)
     sums = np.zeros((len(spans), values.shape[1]))
     np.add.at(sums, owner[owner >= 0], values[owner >= 0].astype(np.float64))
-    return sums / np.maximum(sizes, 1)[:, None]
+    return (sums / np.maximum(sizes, 1)[:, None]).astype(np.float32), sizes

@@ -15,7 +15,7 @@ from ctxshaper.stages.run import Run
 from ctxshaper.stages.units import Unit
 
 # Tokens of a window in a long sentence: about as long as a short order to the model.
-WIDTH = 32
+WIDTH = 24
 
 
 def probed(passages: Sequence[Passage], units: Sequence[Unit], run: Run) -> Findings:
