@@ -31,6 +31,11 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of Ray first: of two processes one gets them all, and one cluster starts instead of two."""
+    items.sort(key=lambda item: not item.path.name.startswith("test_ray"))
+
+
 @pytest.fixture(scope="session")
 def reader() -> Reader:
     return Reader()

@@ -217,7 +217,11 @@ def growth(function: Callable[[str], object], make: Make) -> tuple[float, float]
     if small > NOISE or large > MOST * NOISE or CLEAR * small > large > QUICK:
         return large / max(small, NOISE / CLEAR), large
     largest = seconds(function, made(make, LARGEST))
-    return largest / max(large, NOISE), largest
+    # Ten times as many objects leave the processor's cache, which costs up to twice as much for each.
+    floor = max(large, 2 * NOISE)
+    if largest > MOST * floor:
+        largest = min(largest, seconds(function, made(make, LARGEST)))
+    return largest / floor, largest
 
 
 def exponents(names: list[str] | None = None) -> dict[str, tuple[float, str, float]]:

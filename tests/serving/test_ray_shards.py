@@ -39,8 +39,8 @@ def test_scores_and_what_is_kept_are_those_of_one_reader(both):
     assert got.query == QUERY
     for one, other in zip(got.passages, wanted.passages, strict=True):
         assert np.array_equal(one.offsets, other.offsets)
-        np.testing.assert_allclose(one.scores, other.scores, rtol=1e-6, atol=1e-12)
-    assert got.on_prefix == pytest.approx(wanted.on_prefix, rel=1e-6)
+        np.testing.assert_allclose(one.scores, other.scores, rtol=1e-5, atol=1e-12)
+    assert got.on_prefix == pytest.approx(wanted.on_prefix, rel=1e-5)
     # What was asked before is in the shards' memories; the order of passages changes nothing.
     again = sharded.read(QUERY, TEXTS[::-1])
     assert (again.notes["cache_misses"], again.notes["cache_hits"]) == (0, 12)
