@@ -12,6 +12,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 
 from benchmarks.screening import host_texts
+from benchmarks.screening.languages import LANGUAGES, NAMED, NATIVE
 
 # Characters of a passage, about; some 130 tokens of prose.
 _SIZE = 560
@@ -87,6 +88,14 @@ def _from_templates(frames: Sequence[str], sentences: Sequence[str], count: tupl
     return make
 
 
+def _in_a_language(draw: random.Random) -> str:
+    sentences = draw.choice([*LANGUAGES.values()])
+    chosen = draw.sample(sentences, draw.randint(3, 6))
+    if draw.random() < 0.3:  # some texts quote, and some go on in English
+        chosen.insert(draw.randint(0, len(chosen)), draw.choice(host_texts.NEWS))
+    return _filled(" ".join(chosen), draw)
+
+
 def _filled(text: str, draw: random.Random) -> str:
     return re.sub(r"\{(\w+)\}", lambda match: str(draw.choice(_WORDS.get(match[1], (match[0],)))), text)
 
@@ -109,6 +118,7 @@ _WORDS: dict[str, Sequence[object]] = {
     "food": ("onions", "lentils", "carrots", "butter", "flour", "tomatoes", "rice", "mushrooms", "salmon", "beans"),
     "service": ("billing", "search", "auth", "mailer", "storage", "gateway", "scheduler", "cache", "indexer"),
     "hour": range(1, 24),
+    "native": NATIVE,
     "file": ("config.yaml", "main.py", "settings.ini", "report.csv", "notes.txt", "app.log", "backup.tar"),
 }  # fmt: skip
 
@@ -304,6 +314,8 @@ KINDS: dict[str, Callable[[random.Random], Iterator[str]]] = {
     "advertisements": _endless(_from_templates(host_texts.ADVERT_FRAMES, host_texts.ADVERT, (5, 8))),
     "stories": _endless(_from_templates(host_texts.STORY_FRAMES, host_texts.STORY, (6, 9))),
     "news": _endless(_from_templates(host_texts.NEWS_FRAMES, host_texts.NEWS, (5, 8))),
+    "languages": _endless(_in_a_language),
+    "foreign names": _endless(_from_templates(("{body}",), [*NAMED, *host_texts.NEWS], (5, 8))),
     "help": _endless(_from_templates(host_texts.HELP_FRAMES, host_texts.HELP, (5, 8))),
     "logs": _endless(_log),
     "tables": _endless(_table),
