@@ -70,8 +70,8 @@ class HeadProfile:
         sets: further sets of heads, by name.
         abstention: how likely passages answer, by the attention of `heads`; None where it was not calibrated, and then
             `auto` never abstains.
-        injection: what tells sentences that speak to the model, for `InjectionScreen`; None where none was fitted. With
-            it a reader keeps two bytes more of each token.
+        injection: what tells sentences that speak to the model, for `InjectionScreen`; None where none was fitted. A
+            reader that screens keeps two bytes more of each token.
     """
 
     model: str

@@ -220,11 +220,11 @@ class Reader:
     def screen(self, passages: Sequence[Passage | str]) -> Screening:
         """How much each token of each passage looks like an instruction to the model, by the profile's probe.
 
-        The scores were computed when the passages were read, and are kept beside their keys; what is not remembered is
-        read now, and the next query finds it read.
+        From its first call on, a reader computes them whenever it reads a passage, and keeps them beside the keys in
+        two bytes a token. What it remembers from before is read anew; what this call reads, the next query finds read.
 
         Args:
-            passages: as in `read`.
+            passages: as in `read`; none, to have the scores kept from now on.
 
         Raises:
             InvalidInputError: a head profile without a probe, or passages as in `read`.

@@ -54,6 +54,7 @@ class ReaderModel:
         self._compiled, self._store, self._sets, self._keys = compiled, store, tuple(sets), keys
         self._questions: dict[str, Questions] = {}
         self._anew: dict[str, KeyShelf] = {}
+        self._marks = False
         self._lock = ForkSafeLock(reentrant=True)
         renew_after_fork(self)
 
@@ -152,7 +153,15 @@ class ReaderModel:
         size = self._cache_bytes
         if size is None and self.device.type == "cuda":
             size = torch.cuda.mem_get_info(self.device)[0] // 4
-        return self._shelf(slots, _CACHE_BYTES if size is None else size, self._store, self.profile.injection)
+        probe = self.profile.injection if self._marks else None
+        return self._shelf(slots, _CACHE_BYTES if size is None else size, self._store, probe)
+
+    def keep_marks(self) -> None:
+        """From now on keep the injection probe's scores beside the keys. What was read without them is read anew."""
+        with self._lock:
+            if not self._marks:
+                self._marks = True
+                self.__dict__.pop("shelf", None)
 
     def shelf_for(self, name: str) -> KeyShelf:
         """Where the keys of a head set are found: the shelf, or, for a set that is not kept, one that forgets."""

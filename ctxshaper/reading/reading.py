@@ -137,7 +137,8 @@ class Screening:
 
     Attributes:
         passages: one entry per passage, in the order given; scores of any sign, higher is more suspect.
-        headings: of each passage the mean score of its title's tokens; minus infinity for one without a title.
+        headings: of each passage the mean score of its title's tokens, a short one's drawn towards 0; minus infinity
+            for one without a title.
         threshold: a sentence whose tokens score more than this in the mean is taken for an instruction to the model.
         notes: what it took, as in a `Reading`.
     """

@@ -56,6 +56,7 @@ def test_scores_of_evidence_are_the_same_bits_with_and_without(tiny_model):
 
 def test_what_was_read_is_not_read_again_to_be_screened_nor_the_other_way_round(tiny_model):
     reader = tiny(tiny_model("llama"))
+    reader.screen([])
     assert reader.read(QUERY, TEXTS).notes["cache_misses"] == 3
     assert reader.screen(TEXTS).notes["cache_misses"] == 0
     other = tiny(tiny_model("llama"))
@@ -63,15 +64,27 @@ def test_what_was_read_is_not_read_again_to_be_screened_nor_the_other_way_round(
     assert other.read(QUERY, TEXTS).notes["cache_hits"] == 3
 
 
+def test_who_never_screens_pays_nothing_for_it_and_who_begins_reads_anew(tiny_model):
+    folder = tiny_model("llama")
+    reader, without = tiny(folder), tiny(folder, None)
+    reader.remember(TEXTS)
+    assert reader.cache.token_bytes == without.cache.token_bytes
+    assert reader.screen(TEXTS).notes["cache_misses"] == 3
+    assert reader.cache.token_bytes == without.cache.token_bytes + 2
+    assert reader.screen(TEXTS).notes["cache_hits"] == 3
+
+
 def test_they_are_the_same_from_memory_without_memory_and_from_a_store(tiny_model, tmp_path):
     pytest.importorskip("lmdb", reason="lmdb is not installed: pip install 'ctxshaper[store]'")
     folder = tiny_model("llama")
     wanted = marks(tiny(folder).screen(TEXTS))
     first = tiny(folder, store=tmp_path)
+    first.screen([])
     first.remember(TEXTS)
     later = tiny(folder, store=tmp_path)
     small = tiny(folder, cache_bytes=0)
     partly = tiny(folder, cache_bytes=40 * first.cache.token_bytes)
+    partly.screen([])
     partly.read(QUERY, TEXTS[:1])
     for reader in (first, later, small, partly):
         for one, other in zip(marks(reader.screen(TEXTS)), wanted, strict=True):
@@ -100,6 +113,7 @@ def test_an_entry_without_marks_under_a_marked_name_is_read_anew(tiny_model, tmp
     pytest.importorskip("lmdb", reason="lmdb is not installed: pip install 'ctxshaper[store]'")
     folder = tiny_model("llama")
     reader = tiny(folder, store=tmp_path)
+    reader.screen([])
     shelf = reader._model.shelf
     tokens = reader.layout.passage(Passage(TEXTS[0]))
     reader.remember(TEXTS[:1])

@@ -14,6 +14,7 @@ from ctxshaper.data.spans import intersect
 from ctxshaper.errors import InvalidInputError
 from ctxshaper.stages.base import Stage
 from ctxshaper.stages.injection_screen.findings import Findings, Flag, flags
+from ctxshaper.stages.parts import Parts
 from ctxshaper.stages.run import Run
 from ctxshaper.stages.units import Unit, units_of
 
@@ -67,6 +68,11 @@ class InjectionScreen(Stage):
         limit = self.threshold
         if limit is not None and (isinstance(limit, bool) or not isinstance(limit, Real) or not math.isfinite(limit)):
             raise InvalidInputError(f"threshold must be a finite number or None, but got {limit!r:.80}")
+
+    def remember(self, passages: Sequence[Passage], parts: Parts) -> None:  # noqa: ARG002  # they are read below
+        """Have the probe's scores kept of all that the reader reads from now on."""
+        if self.detector == "probe" and hasattr(parts.reader, "screen"):
+            parts.reader.screen([])
 
     def shape(self, context: Context, run: Run) -> Context:
         """Apply the rule of the class."""
