@@ -20,6 +20,7 @@ NAMES = (
     "evidence",
     "gpu",
     "kernels",
+    "places",
     "positions",
     "ray_index",
     "ray_killed",

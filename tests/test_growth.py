@@ -19,6 +19,7 @@ import pytest
 
 from ctxshaper import FakeReader, InjectionScreen, Parts, Unit
 from ctxshaper.connectors.matching import find_loosely, longest_run
+from ctxshaper.connectors.triples import kept_triples, triples_as_passages
 from ctxshaper.data import Attention, Budget, Context, Looked, Passage, Span, Written
 from ctxshaper.data.formats import format_of
 from ctxshaper.errors import CtxshaperError
@@ -155,6 +156,7 @@ FUNCTIONS: dict[str, Callable[[str], object]] = {
     "answers.join": lambda text: join(text.split(" ")),
     "hint.by_rule": by_rule,
     "hint.read_hint": lambda text: read_hint("Who sat?", text),
+    "triples": lambda text: kept_triples(triples_as_passages([("a", "b", word) for word in text.split() or "c"])),
     "support: source": lambda text: Source(text).check(FACT),
     "support: sentence": lambda text: Source(FACT).check(text),
     "support: both": lambda text: Source(text).check(text),
