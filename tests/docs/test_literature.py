@@ -15,7 +15,7 @@ CODE = sorted((ROOT / "ctxshaper").rglob("*.py"))
 NAME = re.compile(r"([A-Z]\w+|\w+_\w+|ctxshaper(?:\.\w+)+)(?:\.(\w+))?(?:\((.*)\))?")
 NUMBER = re.compile(r"(?<![\d.])\d{4}\.\d{4,5}(?![\d.])")
 # Written on a branch that is not merged yet.
-COMING = {"InjectionScreen"}
+COMING = set[str]()
 
 
 def defined():
