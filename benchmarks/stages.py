@@ -34,9 +34,11 @@ from ctxshaper import (
     EvidenceFilter,
     GemFilter,
     LocalGenerator,
+    NoiseFilter,
     Pipeline,
     Reader,
     Stage,
+    Structurize,
 )
 from ctxshaper.calibration.orders import scorer
 from ctxshaper.evaluation.paired import paired_gain
@@ -45,7 +47,7 @@ from ctxshaper.evaluation.questions import Question
 
 WHOLE, GOLD = "whole context", "gold passages only"
 # Methods that let the language model copy text take minutes a question on two cores.
-SLOW = ("S2A", "recipe careful")
+SLOW = ("S2A", "recipe careful", "Structurize", "EvidenceFilter 25%, Structurize")
 Results = dict[tuple[str, str, int], dict[str, Any]]
 Shape = Callable[[Question, Context], Context]
 
@@ -84,17 +86,25 @@ def run(arguments: argparse.Namespace) -> list[Table]:
     return [table(data, found) for data in arguments.sets]
 
 
-def methods(writer: LocalGenerator) -> dict[str, Callable[[], Pipeline]]:
-    """What is compared; each pipeline is made when its turn comes."""
+def methods(writer: LocalGenerator) -> dict[str, Callable[[], Pipeline | list[Pipeline]]]:
+    """What is compared: a pipeline, or several one after the other; they are made when their turn comes."""
     # A hint is short: what a small model says behind it is not waited for.
     hinter = LocalGenerator(max_new_tokens=40)
 
     def alone(stage: Stage, budget: str | None = None, generator: LocalGenerator = writer) -> Callable[[], Pipeline]:
         return lambda: Pipeline([stage], generator=generator, budget=budget)
 
+    def headed(budget: str) -> Callable[[], list[Pipeline]]:
+        # Headings cost tokens, so the filter in front of them keeps fewer.
+        return lambda: [
+            Pipeline([EvidenceFilter()], budget=budget),
+            Pipeline([Structurize(least=2)], generator=outliner),
+        ]
+
     def recipe(name: str) -> Callable[[], Pipeline]:
         return lambda: Pipeline.from_recipe(name, generator=writer)
 
+    outliner = LocalGenerator(max_new_tokens=400)
     by_lm = AttentionRAG(hint="generator", reading="chunks")
     return {
         "EvidenceFilter 30%": alone(EvidenceFilter(), "30%"),
@@ -106,6 +116,9 @@ def methods(writer: LocalGenerator) -> dict[str, Callable[[], Pipeline]]:
         "AttentionRAG, paper's rule, k=12": alone(AttentionRAG(hint="generator", reading="chunks", k=12), None, hinter),
         "AttnRank, edges": alone(AttnRank(preset="edges")),
         "AttnRank, best last": alone(AttnRank(preset="best_last")),
+        "NoiseFilter 30%": alone(NoiseFilter(), "30%"),
+        "EvidenceFilter 25%, Structurize": headed("25%"),
+        "Structurize": alone(Structurize(), generator=outliner),
         "DistractionFilter, forced": alone(DistractionFilter(when_ignored="use")),
         "S2A": alone(S2A()),
         "recipe qa": recipe("qa"),
@@ -114,15 +127,23 @@ def methods(writer: LocalGenerator) -> dict[str, Callable[[], Pipeline]]:
     }
 
 
-def shaping(name: str, chosen: dict[str, Callable[[], Pipeline]]) -> Shape:
+def shaping(name: str, chosen: dict[str, Callable[[], Pipeline | list[Pipeline]]]) -> Shape:
     """What a method does to a context that it has not seen."""
     if name == WHOLE:
         return lambda _, context: context
     if name == GOLD:
         return lambda question, context: context.with_passages(p for p in context.passages if p.rank in question.gold)
-    pipeline = chosen[name]()
-    pipeline.shape("Which?", ["Loads the models.", "Nothing of this is measured."] * 3, "50%")
-    return lambda _, context: pipeline.shape(context.query, context.passages)
+    made = chosen[name]()
+    pipelines = [made] if isinstance(made, Pipeline) else made
+    for pipeline in pipelines:
+        pipeline.shape("Which?", ["Loads the models.", "Nothing of this is measured."] * 3, "50%")
+
+    def shape(_: Question, context: Context) -> Context:
+        for pipeline in pipelines:
+            context = pipeline.shape(context.query, context.passages)
+        return context
+
+    return shape
 
 
 def measure(

@@ -9,6 +9,7 @@ import gc
 import json
 import math
 import random
+import re
 import time
 from collections.abc import Callable
 from functools import cache
@@ -16,7 +17,9 @@ from functools import cache
 import numpy as np
 import pytest
 
+from ctxshaper import FakeReader, InjectionScreen, Parts, Unit
 from ctxshaper.connectors.matching import find_loosely, longest_run
+from ctxshaper.connectors.triples import kept_triples, triples_as_passages
 from ctxshaper.data import Attention, Budget, Context, Looked, Passage, Span, Written
 from ctxshaper.data.formats import format_of
 from ctxshaper.errors import CtxshaperError
@@ -24,6 +27,7 @@ from ctxshaper.generators.redaction import Redactor
 from ctxshaper.pipelines.recipes import Recipe
 from ctxshaper.ranking.links import title_links
 from ctxshaper.stages.attention_rag.hint import by_rule, read_hint
+from ctxshaper.stages.injection_screen.windows import windows_of
 from ctxshaper.stages.s2a.answers import Answer, join, parse, written
 from ctxshaper.stages.s2a.support import Source, numbers
 from ctxshaper.text.languages import guess
@@ -38,6 +42,21 @@ from ctxshaper.text.terms import terms
 from ctxshaper.text.tokenization import encodable
 
 Make = Callable[[int], str]
+
+
+class Words:
+    """Cuts a text into words, as a tokenizer does."""
+
+    def data(self, text: str) -> tuple[list[int], np.ndarray]:
+        found = [match.span() for match in re.finditer(r"\w+|\W", text)]
+        return [0] * len(found), np.array(found).reshape(-1, 2)
+
+
+def screened(passage: Passage) -> Context:
+    """All sentences cut that hold a word of orders, and all others too."""
+    stage = InjectionScreen(action="cut", threshold=-1.0)
+    return stage(Context("q", (passage, passage.ranked(1)), len), Parts(reader=FakeReader()))
+
 
 SMALL, LARGE, LARGEST = 10_000, 100_000, 1_000_000
 # Ten times the text may take thirty times as long: clocks and caches are not exact; squares would take a hundred.
@@ -137,6 +156,7 @@ FUNCTIONS: dict[str, Callable[[str], object]] = {
     "answers.join": lambda text: join(text.split(" ")),
     "hint.by_rule": by_rule,
     "hint.read_hint": lambda text: read_hint("Who sat?", text),
+    "triples": lambda text: kept_triples(triples_as_passages([("a", "b", word) for word in text.split() or "c"])),
     "support: source": lambda text: Source(text).check(FACT),
     "support: sentence": lambda text: Source(FACT).check(text),
     "support: both": lambda text: Source(text).check(text),
@@ -154,6 +174,9 @@ FUNCTIONS: dict[str, Callable[[str], object]] = {
     "structures: code": lambda text: chosen(block_structure(text)),
     "structures: e-mail": lambda text: chosen(mail_structure(f"From: a\nSubject: b\n\n{text}")),
     "structures: fences": lambda text: fenced_structure(f"```\n{text}\n```\n"),
+    "screening": lambda text: screened(Passage(text)),
+    "screening: HTML": lambda text: screened(Passage(f"<p>{text}", metadata={"text_format": "html"})),
+    "screening: windows": lambda text: windows_of([Passage(text)], [Unit(0, Span(0, len(text)))], Words(), 32),
     "page": lambda text: Context(
         "q", (Passage(text).rewrite([Written("a", (Span(0, 1),))]), Passage(text)), len
     ).to_html(),

@@ -27,6 +27,7 @@ PUBLIC = [
     "Generator",
     "GeneratorError",
     "HeadProfile",
+    "InjectionScreen",
     "InvalidInputError",
     "Kept",
     "LangChainGenerator",

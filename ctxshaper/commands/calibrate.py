@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from ctxshaper.commands.screening import calibrate_screen
 from ctxshaper.commands.tables import show
 
 if TYPE_CHECKING:
@@ -43,8 +44,24 @@ def calibrate(
         "heads.json"
     ),
     date: Annotated[str | None, typer.Option(help="Noted in the profile; without it, a run repeats exactly.")] = None,
+    screen: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Instead: set the threshold of InjectionScreen by these benign passages (files or folders; may be "
+            "given again), and write the profile that has it."
+        ),
+    ] = None,
+    false_alarms: Annotated[
+        float, typer.Option(min=0, max=0.5, help="With --screen: the share of them that may be flagged.")
+    ] = 0.01,
+    classifier: Annotated[
+        str | None, typer.Option(help="With --screen: the classifier whose threshold is asked, instead of the probe's.")
+    ] = None,
 ) -> None:
     """Find which heads of a model point at evidence, how few layers and bytes a token suffice, and when to abstain."""
+    if screen:
+        calibrate_screen(screen, model, classifier, false_alarms, out)
+        return
     # Heavy imports wait until the command runs, so that --help is quick, and until the data is there.
     asked = evidence_questions(data)[:questions] if data else []
     from ctxshaper.calibration.curve import curve_svg
@@ -183,6 +200,7 @@ def profile_of(found: Calibration, base: HeadProfile, source: dict[str, Any]) ->
         found.contrast,
         provenance,
         found.rows,
+        injection=base.injection,
     )
 
 

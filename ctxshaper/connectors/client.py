@@ -48,10 +48,17 @@ class Outcome:
 
     @property
     def set_aside(self) -> list[dict[str, Any]]:
-        """The passages that stages took out visibly: rank, reason, stage and score of each."""
+        """The passages that stages took out visibly: rank, reason, stage, score and spans of each."""
         taken = self.context.set_aside if self.context else ()
         return [
-            {"rank": s.passage.rank, "reason": s.reason, "stage": s.stage, "score": json_safe(s.score)} for s in taken
+            {
+                "rank": s.passage.rank,
+                "reason": s.reason,
+                "stage": s.stage,
+                "score": json_safe(s.score),
+                "spans": [[span.start, span.end] for span in s.spans],
+            }
+            for s in taken
         ]
 
     def report(self) -> dict[str, Any]:

@@ -131,8 +131,9 @@ def results(passages: Sequence[Passage], outcome: Outcome, earlier: Sequence[Rec
         A result's record holds `pieces`, in the order of the text: `start` and `end` in the text, `spans` of the source
         and whether the piece was `generated`: its spans then support it, otherwise the one span is what it repeats;
         `source_length` in characters; `text_digest` of the text that it is about; `rank` in the retriever's list;
-        `dropped`: ranges with reason, score and stage; `warnings` and `set_aside` (rank, reason, stage, score) of the
-        whole request; `shadow`: what would have been kept and dropped, and at which place (null: nowhere); `error`.
+        `dropped`: ranges with reason, score and stage; `warnings` and `set_aside` (rank, reason, stage, score,
+        spans) of the whole request; `shadow`: what would have been kept and dropped, and at which place (null:
+        nowhere); `error`.
     """
     context = outcome.context
     dropped = _by_rank(context, earlier) if context else {}

@@ -33,12 +33,30 @@ class SetAside:
         reason: why.
         stage: which stage did it.
         score: what decided, if a score did.
+        spans: what of its source decided, sorted; empty where that is not known.
     """
 
     passage: Passage
     reason: str
     stage: str
     score: float | None = None
+    spans: tuple[Span, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data for JSON."""
+        return {
+            "passage": self.passage.to_dict(),
+            "reason": self.reason,
+            "stage": self.stage,
+            "score": self.score,
+            "spans": [[span.start, span.end] for span in self.spans],
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> SetAside:
+        """What `to_dict` described."""
+        spans = tuple(Span(start, end) for start, end in data.get("spans", ()))
+        return cls(Passage.from_dict(data["passage"]), data["reason"], data["stage"], data["score"], spans)
 
 
 @dataclass(frozen=True, repr=False)
@@ -57,6 +75,7 @@ class Context:
         tokens_in: tokens of the context as it came from the retriever.
         history: the chat before this query.
         set_aside: passages that stages took out visibly.
+        tokens_aside: how many of `tokens_in` these took: a budget's share is a share of the rest.
         warnings: what the user should know about the result, in plain sentences.
         answerable: the probability that the passages answer the query, where half of all contexts do; None if no
             stage knows.
@@ -78,6 +97,7 @@ class Context:
     warnings: tuple[str, ...] = ()
     answerable: float | None = None
     given: tuple[Passage, ...] | None = field(default=None, repr=False, compare=False)
+    tokens_aside: int = 0
 
     def __post_init__(self) -> None:
         if not isinstance(self.query, str):
@@ -103,7 +123,7 @@ class Context:
     @property
     def limit(self) -> int | None:
         """The most tokens that `text` may have, or None."""
-        return self.budget.limit(self.tokens_in)
+        return self.budget.limit(max(0, self.tokens_in - self.tokens_aside))
 
     def marked(self, *, whole: bool = False) -> Marked:
         """The text with all that was kept marked, for a generator that steers its attention to what is marked.
@@ -136,10 +156,8 @@ class Context:
             "rendering": asdict(self.rendering),
             "passages": [p.to_dict() for p in self.passages],
             "history": [dict(message) for message in self.history],
-            "set_aside": [
-                {"passage": s.passage.to_dict(), "reason": s.reason, "stage": s.stage, "score": s.score}
-                for s in self.set_aside
-            ],
+            "set_aside": [one.to_dict() for one in self.set_aside],
+            "tokens_aside": self.tokens_aside,
             "warnings": list(self.warnings),
             "answerable": self.answerable,
             "trace": self.trace.to_dict(),
@@ -192,15 +210,13 @@ class Context:
                 trace=Trace.from_dict(raw["trace"]),
                 tokens_in=raw["tokens_in"],
                 history=tuple(Message(role=m["role"], content=m["content"]) for m in raw["history"]),
-                set_aside=tuple(
-                    SetAside(Passage.from_dict(s["passage"]), s["reason"], s["stage"], s["score"])
-                    for s in raw["set_aside"]
-                ),
+                set_aside=tuple(map(SetAside.from_dict, raw["set_aside"])),
+                tokens_aside=raw.get("tokens_aside", 0),
                 warnings=tuple(raw["warnings"]),
                 answerable=raw.get("answerable"),
             )
             text = raw["text"]
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise InvalidInputError(f"this is not a context written by Context.to_json: {error!r:.200}") from error
         if text != context.text:
             raise InvalidInputError("the text is not what the passages say; write the context anew by to_json")

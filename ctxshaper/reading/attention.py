@@ -11,6 +11,7 @@ from torch import Tensor
 from ctxshaper.kernels import gem_scores, passage_attention
 from ctxshaper.models.attention import LayersRead, causal
 from ctxshaper.reading.head_sets import Pair, Slot
+from ctxshaper.reading.token_marks import TokenMarks
 
 Prefix = Sequence[tuple[Tensor, Tensor]]
 
@@ -21,22 +22,21 @@ class ReadPassages:
 
     Attributes:
         offsets: [N + 1] int32 where each passage starts.
-        last: the last layer that is read; it gives keys only.
-        keep: takes the keys and values [KV, T, D] of each layer; None for the last layer's values.
+        last: the last layer that is read, up to its keys and values.
+        keep: takes the keys and values [KV, T, D] of each layer.
         prefix: keys and values [KV, P, D] of the prefix, by layer; empty while the prefix itself is read.
     """
 
     offsets: Tensor
     last: int
-    keep: Callable[[int, Tensor, Tensor | None], None]
+    keep: Callable[[int, Tensor, Tensor], None]
     prefix: Prefix = ()
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float, softcap: float | None) -> Tensor:
         """See `AttentionCall`."""
-        if layer == self.last:
-            self.keep(layer, k, None)
-            raise LayersRead
         self.keep(layer, k, v)
+        if layer == self.last:
+            raise LayersRead
         prefix = self.prefix[layer] if self.prefix else ()
         return passage_attention(q, k, v, self.offsets, *prefix, scale=scale, softcap=softcap)
 
@@ -47,14 +47,18 @@ class KeepSlots:
 
     Attributes:
         slots: the (layer, key head) to keep, sorted.
+        marks: adds up the injection probe's scores, or None.
         kept: by slot, [T, D]; filled by the reading.
     """
 
     slots: Sequence[Slot]
+    marks: TokenMarks | None = None
     kept: list[Tensor] = field(default_factory=list)
 
-    def __call__(self, layer: int, keys: Tensor, values: Tensor | None) -> None:  # noqa: ARG002  # keys alone stay
-        """Take the keys of one layer."""
+    def __call__(self, layer: int, keys: Tensor, values: Tensor) -> None:
+        """Take the keys of one layer; of its values only what the probe makes of them stays."""
+        if self.marks is not None:
+            self.marks.add(layer, values)
         # A copy, so that the keys of the other heads are freed.
         self.kept += [keys[head].clone() for at, head in self.slots if at == layer]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,12 +12,15 @@ from numpy.typing import NDArray
 
 from ctxshaper.data import Passage
 from ctxshaper.errors import InvalidInputError
-from ctxshaper.reading.reading import PassageReading, Reading, Remembered
+from ctxshaper.reading.reading import PassageReading, Reading, Remembered, Screening
 
 # One word, or one character that is neither a word's nor white space: every text is cut in one pass.
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 # What a token gets that shares nothing with the query: attention is never quite 0.
 _FLOOR = 0.01
+# Words that the fake takes for orders to a model; a sentence with a fourth of them is one.
+_ORDERS = frozenset({"ignore", "disregard", "instructions", "previous", "prompt", "assistant"})
+_SUSPECT = 1 / 4
 
 
 class FakeReader:
@@ -62,6 +66,19 @@ class FakeReader:
             InvalidInputError: an empty query.
         """
         return self._read(query, passages)
+
+    def screen(self, passages: Sequence[Passage | str]) -> Screening:
+        """See `Reader.screen`: words such as "ignore", "instructions" and "prompt" score 1, all others 0."""
+        read = [Passage.of(passage) for passage in passages]
+        found = []
+        for passage in read:
+            tokens = list(_TOKEN.finditer(passage.source))
+            offsets = np.array([match.span() for match in tokens], dtype=np.int64).reshape(-1, 2)
+            scores = np.array([match[0].lower() in _ORDERS for match in tokens], dtype=np.float32)
+            found.append(PassageReading(offsets, scores))
+        titles = [[float(word in _ORDERS) for word in re.findall(r"\w+", one.title.lower())] for one in read]
+        headings = [sum(title) / len(title) if title else -math.inf for title in titles]
+        return Screening(found, headings, _SUSPECT, {"cache_hits": 0, "cache_misses": len(read)})
 
     def count_tokens(self, text: str) -> int:
         """Words and marks of punctuation of a text."""

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ctxshaper.errors import InvalidInputError
@@ -61,6 +62,7 @@ class HeldKeys:
 
     Attributes:
         arena: the keys that `ranges` points into.
+        marks: [capacity] float16 beside them, the injection probe's scores; None where there are none.
     """
 
     def __init__(
@@ -72,8 +74,10 @@ class HeldKeys:
         missing: Mapping[bytes, Place] | None = None,
         plan: Plan | None = None,
         arena: KeyArena | None = None,
+        marks: Tensor | None = None,
     ) -> None:
         self.arena = memory.arena if arena is None else arena
+        self.marks = memory.marks if arena is None else marks
         self._memory, self._name, self._plan = memory, name, plan
         self._apart = arena is not None
         self._shared = plan is not None  # whether the plan holds the places, and not this request
@@ -87,6 +91,7 @@ class HeldKeys:
         """A request with an arena of its own, what was found copied into it."""
         counts = {key: place.tokens for key, place in found.items()} | dict(missing)
         arena, places, at = memory.new_arena(sum(counts.values())), {}, 0
+        marks = memory.new_marks(sum(counts.values()))
         for key, count in counts.items():
             places[key] = Place(key, at, count)
             at += count
@@ -95,8 +100,11 @@ class HeldKeys:
             arena.keys[:, here] = memory.arena.keys[:, there]
             if arena.scales is not None and memory.arena.scales is not None:
                 arena.scales[:, here] = memory.arena.scales[:, there]
+            if marks is not None and memory.marks is not None:
+                marks[here] = memory.marks[there]
         held = {key: places[key] for key in found}
-        return cls(memory, name, found=held, missing={key: places[key] for key in missing}, arena=arena)
+        left = {key: places[key] for key in missing}
+        return cls(memory, name, found=held, missing=left, arena=arena, marks=marks)
 
     @property
     def missing(self) -> dict[bytes, int]:
@@ -109,15 +117,18 @@ class HeldKeys:
         Raises:
             InvalidInputError: a key that is not missing, or keys of another size or type.
         """
-        self.put_batch([key], passage.keys, passage.scales)
+        self.put_batch([key], passage.keys, passage.scales, passage.marks)
 
-    def put_batch(self, names: Sequence[bytes], keys: Tensor, scales: Tensor | None) -> None:
+    def put_batch(
+        self, names: Sequence[bytes], keys: Tensor, scales: Tensor | None, marks: Tensor | None = None
+    ) -> None:
         """Write many missing passages that stand end to end, and remember them.
 
         Args:
             names: their content keys, in order.
             keys: [slots, T, D] in the memory's type.
             scales: [slots, T] bfloat16, or None for bfloat16 keys.
+            marks: [T] float16, or None where the memory keeps none.
 
         Raises:
             InvalidInputError: a key that is not missing, or keys of another size or type.
@@ -135,11 +146,18 @@ class HeldKeys:
             raise InvalidInputError(
                 f"scales are {scales if scales is None else list(scales.shape)}; int8 keys need {[slots, total]}."
             )
+        if (marks is None) != (self.marks is None) or (marks is not None and marks.shape != (total,)):
+            raise InvalidInputError(
+                f"marks are {marks if marks is None else list(marks.shape)}; this memory keeps "
+                f"{'none' if self.marks is None else [total]}."
+            )
         at = 0
         for start, length in _runs(places):
             self.arena.keys[:, start : start + length] = keys[:, at : at + length]
             if scales is not None and self.arena.scales is not None:
                 self.arena.scales[:, start : start + length] = scales[:, at : at + length]
+            if marks is not None and self.marks is not None:
+                self.marks[start : start + length] = marks[at : at + length]
             at += length
         self._found |= {name: self._missing.pop(name) for name in names}
         if not self._apart:
@@ -152,7 +170,19 @@ class HeldKeys:
             raise InvalidInputError("this passage is not held, or was not put yet.")
         own = _slice(places[key])
         scales = self.arena.scales
-        return PassageKeys(self.arena.keys[:, own].clone(), None if scales is None else scales[:, own].clone())
+        marks = None if self.marks is None else self.marks[own].clone()
+        return PassageKeys(self.arena.keys[:, own].clone(), None if scales is None else scales[:, own].clone(), marks)
+
+    def own_marks(self) -> tuple[Tensor, Mapping[bytes, slice]]:
+        """[T] float16 scores of the injection probe, and by content key where a passage's are.
+
+        Raises:
+            InvalidInputError: the memory keeps none.
+        """
+        if self.marks is None:
+            raise InvalidInputError("these keys have no scores of an injection probe; use a head profile that has one.")
+        tables = self._tables()
+        return torch.cat([self.marks[_slice(place)] for place in tables.places.values()]), tables.slices
 
     @property
     def ranges(self) -> KeyRanges:

@@ -36,6 +36,7 @@ class KeyMemory:
         dim: D, the dimension of a head.
         dtype: int8, or bfloat16 for keys that are not rounded.
         device: where the keys live.
+        marked: whether each token has a score of the injection probe beside its keys.
 
     Raises:
         InvalidInputError: a size out of range, another type, or an arena that cannot be allocated.
@@ -49,6 +50,7 @@ class KeyMemory:
         *,
         dtype: torch.dtype = torch.int8,
         device: torch.device | str = "cpu",
+        marked: bool = False,
     ) -> None:
         if max_bytes < 0 or slots < 1 or dim < 1 or dtype not in (torch.int8, torch.bfloat16):
             raise InvalidInputError(
@@ -57,9 +59,11 @@ class KeyMemory:
             )
         self.max_bytes, self.slots, self.dim, self.dtype = max_bytes, slots, dim, dtype
         self.device = torch.device(device)
-        self.token_bytes = slots * (dim + 2 if dtype == torch.int8 else 2 * dim)
+        self.marked = marked
+        self.token_bytes = slots * (dim + 2 if dtype == torch.int8 else 2 * dim) + 2 * marked
         self.capacity = max_bytes // self.token_bytes
         self.arena = self.new_arena(self.capacity)
+        self.marks = self.new_marks(self.capacity)
         self._free = FreeRuns(self.capacity)
         self._places: OrderedDict[bytes, Place] = OrderedDict()  # least recently used first
         self._plans: OrderedDict[tuple[bytes, ...], Plan] = OrderedDict()
@@ -115,6 +119,10 @@ class KeyMemory:
                 f"for fewer with cache_bytes, or send fewer passages."
             ) from error
         return KeyArena(keys, scales if self.dtype == torch.int8 else None)
+
+    def new_marks(self, capacity: int) -> torch.Tensor | None:
+        """[capacity] float16 scores beside an arena; None where tokens have none."""
+        return torch.empty(capacity, dtype=torch.float16, device=self.device) if self.marked else None
 
     def remember(self, written: Sequence[Place]) -> None:
         """Make places that were written known to all requests; where another was faster, one stays its writer's own."""

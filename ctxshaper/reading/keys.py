@@ -16,6 +16,8 @@ from ctxshaper.kernels.key_scores import key_lse, key_mass, key_scores
 _DTYPES = {1: torch.int8, 2: torch.bfloat16, 3: torch.float16, 4: torch.float32}
 _CODES = {dtype: code for code, dtype in _DTYPES.items()}
 _VERSION = 1
+# An entry that also holds the injection probe's scores of its tokens.
+_MARKED = 2
 # Magic, version, type; slots, dimension, tokens.
 _KEYS_HEADER = struct.Struct("<2sBBHHI")
 # Magic, version, type; pairs, rows, dimension; scale, soft cap (NaN for none).
@@ -43,6 +45,7 @@ class PassageKeys:
     Attributes:
         keys: [slots, n, D] after rotary embedding: int8, or bfloat16.
         scales: [slots, n] bfloat16 factors of int8 keys; None for bfloat16 keys.
+        marks: [n] float16, the injection probe's scores of the tokens; None where the head profile has no probe.
 
     Raises:
         InvalidInputError: shapes or types that do not fit together.
@@ -50,6 +53,7 @@ class PassageKeys:
 
     keys: Tensor
     scales: Tensor | None
+    marks: Tensor | None = None
 
     def __post_init__(self) -> None:
         rounded = self.keys.dtype == torch.int8
@@ -62,6 +66,11 @@ class PassageKeys:
             raise InvalidInputError(
                 f"scales are {got}; int8 keys need bfloat16 {list(self.keys.shape[:2])}, bfloat16 keys have none."
             )
+        marks = self.marks
+        if marks is not None and (marks.dtype != torch.float16 or marks.shape != self.keys.shape[1:2]):
+            raise InvalidInputError(
+                f"marks are {marks.dtype} {list(marks.shape)}; needed is float16 {list(self.keys.shape[1:2])}."
+            )
 
     @property
     def tokens(self) -> int:
@@ -70,14 +79,15 @@ class PassageKeys:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of keys and scales."""
-        return self.keys.nbytes + (0 if self.scales is None else self.scales.nbytes)
+        """Bytes of keys, scales and marks."""
+        return sum(map(_nbytes, (self.keys, self.scales, self.marks)))
 
     def to_bytes(self) -> bytes:
         """The keys as bytes, with a header of 12."""
         slots, tokens, dim = self.keys.shape
-        header = _KEYS_HEADER.pack(b"PK", _VERSION, _CODES[self.keys.dtype], slots, dim, tokens)
-        return b"".join((header, *map(_raw, (self.keys, *(() if self.scales is None else (self.scales,))))))
+        version = _VERSION if self.marks is None else _MARKED
+        header = _KEYS_HEADER.pack(b"PK", version, _CODES[self.keys.dtype], slots, dim, tokens)
+        return b"".join((header, *(_raw(part) for part in (self.keys, self.scales, self.marks) if part is not None)))
 
     @classmethod
     def from_bytes(cls, data: bytes | memoryview) -> PassageKeys:
@@ -86,12 +96,15 @@ class PassageKeys:
         Raises:
             InvalidInputError: another version, or not exactly as long as the header says.
         """
-        code, (slots, dim, tokens) = _opened(data, _KEYS_HEADER, b"PK")
-        dtype = _DTYPES[code]
-        sizes = [slots * tokens * dim * dtype.itemsize, 2 * slots * tokens if dtype == torch.int8 else 0]
-        keys, scales = _cut(data, _KEYS_HEADER.size, sizes)
-        held = keys.view(dtype).view(slots, tokens, dim)
-        return cls(held, scales.view(torch.bfloat16).view(slots, tokens) if dtype == torch.int8 else None)
+        version, code, (slots, dim, tokens) = _opened(data, _KEYS_HEADER, b"PK", (_VERSION, _MARKED))
+        dtype, rounded, marked = _DTYPES[code], _DTYPES[code] == torch.int8, version == _MARKED
+        sizes = [slots * tokens * dim * dtype.itemsize, 2 * slots * tokens * rounded, 2 * tokens * marked]
+        keys, scales, marks = _cut(data, _KEYS_HEADER.size, sizes)
+        return cls(
+            keys.view(dtype).view(slots, tokens, dim),
+            scales.view(torch.bfloat16).view(slots, tokens) if rounded else None,
+            marks.view(torch.float16) if marked else None,
+        )
 
 
 def quantise(keys: Tensor) -> tuple[Tensor, Tensor]:
@@ -206,7 +219,7 @@ class QueryRows:
         Raises:
             InvalidInputError: another version, or not exactly as long as the header says.
         """
-        code, (pairs, rows, dim, scale, cap) = _opened(data, _ROWS_HEADER, b"QR")
+        _, code, (pairs, rows, dim, scale, cap) = _opened(data, _ROWS_HEADER, b"QR", (_VERSION,))
         dtype, side = _DTYPES[code], 4 * pairs * rows
         sizes = [2 * pairs, pairs * rows * dim * dtype.itemsize, side, side, side]
         slots, own, *sides = _cut(data, _ROWS_HEADER.size, sizes)
@@ -243,22 +256,28 @@ def rest_of(
     return torch.logaddexp(*parts), parts[0]
 
 
+def _nbytes(tensor: Tensor | None) -> int:
+    return 0 if tensor is None else tensor.nbytes
+
+
 def _raw(tensor: Tensor) -> bytes:
     # Through int8: numpy knows no bfloat16.
     return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
 
 
-def _opened(data: bytes | memoryview, header: struct.Struct, magic: bytes) -> tuple[int, tuple[int, ...]]:
-    """The type's code and the sizes in a header."""
+def _opened(
+    data: bytes | memoryview, header: struct.Struct, magic: bytes, versions: tuple[int, ...]
+) -> tuple[int, int, tuple[int, ...]]:
+    """The version, the type's code and the sizes in a header."""
     if len(data) < header.size:
         raise InvalidInputError(f"{len(data)} bytes are too few for a header of {header.size}; the entry is damaged.")
     mark, version, code, *sizes = header.unpack_from(data)
-    if mark != magic or version != _VERSION or code not in _DTYPES:
+    if mark != magic or version not in versions or code not in _DTYPES:
         raise InvalidInputError(
-            f"bytes begin with {mark!r}, version {version}, type {code}; allowed are {magic!r}, version {_VERSION} and "
-            f"types 1 to {len(_DTYPES)}. Read the text anew."
+            f"bytes begin with {mark!r}, version {version}, type {code}; allowed are {magic!r}, version "
+            f"{' or '.join(map(str, versions))} and types 1 to {len(_DTYPES)}. Read the text anew."
         )
-    return code, tuple(sizes)
+    return version, code, tuple(sizes)
 
 
 def _cut(data: bytes | memoryview, start: int, sizes: list[int]) -> list[Tensor]:

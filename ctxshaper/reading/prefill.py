@@ -15,6 +15,8 @@ from ctxshaper.data import deadline
 from ctxshaper.models.decoder import Decoder
 from ctxshaper.reading.attention import KeepSlots, Prefix, ReadPassages
 from ctxshaper.reading.head_sets import Slot
+from ctxshaper.reading.injection_probe import InjectionProbe
+from ctxshaper.reading.token_marks import TokenMarks
 
 # Tokens of one forward pass: enough to keep the matrix unit busy, small enough to keep activations in a few MB. Set by
 # hand: on two cores 1,024 to 4,096 took the same time, on an H200 8,192 was the fastest (docs/gpu_log.md).
@@ -24,11 +26,11 @@ Wanted = Mapping[bytes, NDArray[np.int32]]
 
 
 def read_prefix(decoder: Decoder, ids: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
-    """By layer, keys and values [KV, T, D] of what stands in front of every passage; of the last layer keys twice."""
+    """By layer, keys and values [KV, T, D] of what stands in front of every passage."""
     kept: list[tuple[Tensor, Tensor]] = []
 
-    def keep(_: int, keys: Tensor, values: Tensor | None) -> None:
-        kept.append((keys.contiguous(), keys if values is None else values.contiguous()))
+    def keep(_: int, keys: Tensor, values: Tensor) -> None:
+        kept.append((keys.contiguous(), values.contiguous()))
 
     decoder.run(ids, range(len(ids)), ReadPassages(offsets_of([len(ids)], decoder), decoder.layers - 1, keep))
     return kept
@@ -43,19 +45,21 @@ class Prefill:
         prefix: what stands in front of every passage; see `read_prefix`.
         end: the position behind a passage's last token.
         slots: the (layer, key head) whose keys are wanted, sorted.
+        probe: scores each token by its values, or None.
     """
 
     decoder: Decoder
     prefix: Prefix
     end: int
     slots: Sequence[Slot]
+    probe: InjectionProbe | None = None
 
-    def read(self, wanted: Wanted) -> Iterator[tuple[list[bytes], list[int], Tensor]]:
+    def read(self, wanted: Wanted) -> Iterator[tuple[list[bytes], list[int], Tensor, Tensor | None]]:
         """The keys of passages, given their tokens by content key, batch by batch.
 
         Yields:
             The content keys of a batch, each passage's tokens, and the keys of all, end to end: [slots, T, D] in the
-            model's type, after rotary embedding.
+            model's type, after rotary embedding; and the probe's scores of the tokens, [T] float16, if there is one.
 
         Raises:
             DeadlineError: the request's time is over.
@@ -63,7 +67,7 @@ class Prefill:
         for batch in self._batches(wanted):
             deadline.check()
             lengths = [len(wanted[key]) for key in batch]
-            yield batch, lengths, self._keys([wanted[key] for key in batch], lengths)
+            yield batch, lengths, *self._read([wanted[key] for key in batch], lengths)
 
     def _batches(self, wanted: Wanted) -> list[list[bytes]]:
         # By length and content, so that what is read together does not depend on the order of the passages.
@@ -77,13 +81,14 @@ class Prefill:
             size += len(wanted[key])
         return batches
 
-    def _keys(self, texts: Sequence[NDArray[np.int32]], lengths: Sequence[int]) -> Tensor:
+    def _read(self, texts: Sequence[NDArray[np.int32]], lengths: Sequence[int]) -> tuple[Tensor, Tensor | None]:
         ids = np.concatenate(texts).tolist()
         positions = np.concatenate([np.arange(self.end - n, self.end) for n in lengths]).tolist()
-        keep = KeepSlots(self.slots)
-        call = ReadPassages(offsets_of(lengths, self.decoder), self.slots[-1][0], keep, self.prefix)
-        self.decoder.run(ids, positions, call)
-        return keep.keys
+        marks = None if self.probe is None else TokenMarks(self.probe, self.decoder.device)
+        keep = KeepSlots(self.slots, marks)
+        last = self.slots[-1][0] if marks is None else max(self.slots[-1][0], marks.last)
+        self.decoder.run(ids, positions, ReadPassages(offsets_of(lengths, self.decoder), last, keep, self.prefix))
+        return keep.keys, None if marks is None else marks.take()
 
 
 def offsets_of(lengths: Sequence[int], decoder: Decoder) -> Tensor:

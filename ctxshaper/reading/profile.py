@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from ctxshaper.errors import InvalidInputError, ModelError
 from ctxshaper.reading.abstention import Abstention
+from ctxshaper.reading.injection_probe import InjectionProbe
 
 _SHIPPED = {"SmolLM2-135M-Instruct": "smollm2-135m-instruct.json"}
 Rows = Literal["all", "content", "rare"]
@@ -69,6 +70,8 @@ class HeadProfile:
         sets: further sets of heads, by name.
         abstention: how likely passages answer, by the attention of `heads`; None where it was not calibrated, and then
             `auto` never abstains.
+        injection: what tells sentences that speak to the model, for `InjectionScreen`; None where none was fitted. A
+            reader that screens keeps two bytes more of each token.
     """
 
     model: str
@@ -82,6 +85,7 @@ class HeadProfile:
     rows: Rows = "all"
     sets: Mapping[str, tuple[Head, ...]] = field(default_factory=dict)
     abstention: Abstention | None = None
+    injection: InjectionProbe | None = None
 
     def __post_init__(self) -> None:
         if not self.heads or not all(self.sets.values()):
@@ -116,7 +120,9 @@ class HeadProfile:
     @property
     def deepest(self) -> int:
         """The last layer that any set names, counted from 0."""
-        return max(self.filter_layer, *(head.layer for some in (self.heads, *self.sets.values()) for head in some))
+        probed = self.injection.layers[-1] if self.injection else 0
+        named = (head.layer for some in (self.heads, *self.sets.values()) for head in some)
+        return max(self.filter_layer, probed, *named)
 
     def check(self, name: str, layers: int, heads: int) -> None:
         """Refuse a profile that was made for another model.
@@ -163,7 +169,8 @@ class HeadProfile:
         heads = tuple(Head(**head) for head in data["heads"])
         sets = {name: tuple(Head(**head) for head in some) for name, some in data.get("sets", {}).items()}
         abstention = Abstention.from_dict(data["abstention"]) if data.get("abstention") else None
-        return cls(**{**data, "heads": heads, "sets": sets, "abstention": abstention})
+        injection = InjectionProbe.from_dict(data["injection"]) if data.get("injection") else None
+        return cls(**{**data, "heads": heads, "sets": sets, "abstention": abstention, "injection": injection})
 
     @classmethod
     def shipped(cls, model: str) -> HeadProfile | None:

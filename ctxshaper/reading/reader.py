@@ -19,9 +19,10 @@ from ctxshaper.reading.keys import QueryRows
 from ctxshaper.reading.layout import Layout
 from ctxshaper.reading.profile import HeadProfile
 from ctxshaper.reading.reader_model import ReaderModel
-from ctxshaper.reading.reading import Reading, Remembered
+from ctxshaper.reading.reading import Reading, Remembered, Screening
 from ctxshaper.reading.remembering import remember
 from ctxshaper.reading.scoring import Partial
+from ctxshaper.reading.screening import screen_passages
 from ctxshaper.reading.store import KeyStore
 from ctxshaper.text.tokenization import Encoder
 
@@ -215,6 +216,21 @@ class Reader:
             InvalidInputError, DeadlineError, ModelError: as `read`.
         """
         return read_heads(self._model, query, passages)
+
+    def screen(self, passages: Sequence[Passage | str]) -> Screening:
+        """How much each token of each passage looks like an instruction to the model, by the profile's probe.
+
+        From its first call on, a reader computes them whenever it reads a passage, and keeps them beside the keys in
+        two bytes a token. What it remembers from before is read anew; what this call reads, the next query finds read.
+
+        Args:
+            passages: as in `read`; none, to have the scores kept from now on.
+
+        Raises:
+            InvalidInputError: a head profile without a probe, or passages as in `read`.
+            DeadlineError, ModelError: as `read`.
+        """
+        return screen_passages(self._model, passages)
 
     def query_rows(self, query: str) -> QueryRows:
         """A query after its pass, to be held against passages by `read_rows`, here or in another process.

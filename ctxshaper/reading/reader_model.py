@@ -15,6 +15,7 @@ from ctxshaper.models.guard import loading
 from ctxshaper.models.loading import load_tokenizer
 from ctxshaper.models.unpacking import unpacked
 from ctxshaper.reading.head_sets import HeadSet, head_set, slots_of
+from ctxshaper.reading.injection_probe import InjectionProbe
 from ctxshaper.reading.key_memory import KeyMemory
 from ctxshaper.reading.layout import Layout
 from ctxshaper.reading.locks import ForkSafeLock, once, renew_after_fork
@@ -53,6 +54,7 @@ class ReaderModel:
         self._compiled, self._store, self._sets, self._keys = compiled, store, tuple(sets), keys
         self._questions: dict[str, Questions] = {}
         self._anew: dict[str, KeyShelf] = {}
+        self._marks = False
         self._lock = ForkSafeLock(reentrant=True)
         renew_after_fork(self)
 
@@ -151,7 +153,15 @@ class ReaderModel:
         size = self._cache_bytes
         if size is None and self.device.type == "cuda":
             size = torch.cuda.mem_get_info(self.device)[0] // 4
-        return self._shelf(slots, _CACHE_BYTES if size is None else size, self._store)
+        probe = self.profile.injection if self._marks else None
+        return self._shelf(slots, _CACHE_BYTES if size is None else size, self._store, probe)
+
+    def keep_marks(self) -> None:
+        """From now on keep the injection probe's scores beside the keys. What was read without them is read anew."""
+        with self._lock:
+            if not self._marks:
+                self._marks = True
+                self.__dict__.pop("shelf", None)
 
     def shelf_for(self, name: str) -> KeyShelf:
         """Where the keys of a head set are found: the shelf, or, for a set that is not kept, one that forgets."""
@@ -162,8 +172,14 @@ class ReaderModel:
                 self._anew[name] = self._shelf(self.heads(name).slots, 0, None)
             return self._anew[name]
 
-    def _shelf(self, slots: Sequence[tuple[int, int]], size: int, store: KeyStore | None) -> KeyShelf:
+    def _shelf(
+        self,
+        slots: Sequence[tuple[int, int]],
+        size: int,
+        store: KeyStore | None,
+        probe: InjectionProbe | None = None,
+    ) -> KeyShelf:
         dim = self._prefix[0][0].shape[2]
-        memory = KeyMemory(size, len(slots), dim, dtype=self._keys, device=self.device)
-        prefill = Prefill(self.decoder, self._prefix, self.layout.end, slots)
+        memory = KeyMemory(size, len(slots), dim, dtype=self._keys, device=self.device, marked=probe is not None)
+        prefill = Prefill(self.decoder, self._prefix, self.layout.end, slots, probe)
         return KeyShelf(memory, prefill, store, self.layout.fingerprint)

@@ -131,6 +131,24 @@ class Reading:
         return np.array([float(getattr(p.scores, reduce)()) if len(p.scores) else 0.0 for p in self.passages])
 
 
+@dataclass(frozen=True)
+class Screening:
+    """How much passages look as if they gave orders to the model.
+
+    Attributes:
+        passages: one entry per passage, in the order given; scores of any sign, higher is more suspect.
+        headings: of each passage the mean score of its title's tokens, a short one's drawn towards 0; minus infinity
+            for one without a title.
+        threshold: a sentence whose tokens score more than this in the mean is taken for an instruction to the model.
+        notes: what it took, as in a `Reading`.
+    """
+
+    passages: Sequence[PassageReading]
+    headings: Sequence[float]
+    threshold: float
+    notes: Mapping[str, Any]
+
+
 @dataclass(frozen=True, slots=True)
 class Remembered:
     """What became of one group of passages, or of several together (`+`).

@@ -68,6 +68,10 @@ class KeyShelf:
         self.memory, self.slots = memory, tuple(prefill.slots)
         self._prefill, self._store = prefill, store
         self._fingerprint = fingerprint + repr((self.slots, memory.dtype, _KIND)).encode()
+        self.marked = prefill.probe is not None
+        if prefill.probe is not None:
+            # Scores of another probe, and entries without any, are never found.
+            self._fingerprint += b"marks" + prefill.probe.fingerprint
         self._lately = _Lately()
         # What was read here and no request was told of, and what another process read.
         self._fresh: weakref.WeakSet[PassageKeys] = weakref.WeakSet()
@@ -123,7 +127,8 @@ class KeyShelf:
                 keys = PassageKeys.from_bytes(data)
             except InvalidInputError:
                 continue  # of another version: read anew
-            if keys.keys.shape == (len(self.slots), missing[key], self.memory.dim):
+            fits = keys.keys.shape == (len(self.slots), missing[key], self.memory.dim)
+            if fits and (keys.marks is not None) == self.marked:
                 found[key] = keys
         return found
 
@@ -158,8 +163,8 @@ class KeyShelf:
     def _prefilled(self, wanted: Wanted) -> dict[bytes, PassageKeys]:
         found: dict[bytes, PassageKeys] = {}
         try:
-            for names, lengths, keys in self._prefill.read(wanted):
-                parts = _split(names, lengths, self._rounded(keys))
+            for names, lengths, keys, marks in self._prefill.read(wanted):
+                parts = _split(names, lengths, self._rounded(keys, marks))
                 found |= parts
                 with self._telling:
                     self._fresh.update(parts.values())
@@ -172,10 +177,10 @@ class KeyShelf:
         self._lately.add(found)
         return found
 
-    def _rounded(self, keys: torch.Tensor) -> PassageKeys:
+    def _rounded(self, keys: torch.Tensor, marks: torch.Tensor | None) -> PassageKeys:
         if self.memory.dtype == torch.int8:
-            return PassageKeys(*quantise(keys))
-        return PassageKeys(keys.to(torch.bfloat16), None)
+            return PassageKeys(*quantise(keys), marks)
+        return PassageKeys(keys.to(torch.bfloat16), None, marks)
 
 
 class _Lately:
@@ -217,12 +222,14 @@ def _put(held: HeldKeys, new: Mapping[bytes, PassageKeys]) -> None:
         device = held.arena.keys.device
         keys = torch.cat([new[name].keys.to(device) for name in names], 1)
         scales = [scales.to(device) for name in names if (scales := new[name].scales) is not None]
-        held.put_batch(names, keys, torch.cat(scales, 1) if scales else None)
+        marks = [marks.to(device) for name in names if (marks := new[name].marks) is not None]
+        held.put_batch(names, keys, torch.cat(scales, 1) if scales else None, torch.cat(marks) if marks else None)
 
 
 def _split(names: Sequence[bytes], lengths: Sequence[int], batch: PassageKeys) -> dict[bytes, PassageKeys]:
-    parts = torch.split(batch.keys, list(lengths), 1)
-    if batch.scales is None:
-        return {name: PassageKeys(keys, None) for name, keys in zip(names, parts, strict=True)}
-    scales = torch.split(batch.scales, list(lengths), 1)
-    return {name: PassageKeys(*both) for name, *both in zip(names, parts, scales, strict=True)}
+    none, sizes = (None,) * len(names), list(lengths)
+    keys = torch.split(batch.keys, sizes, 1)
+    scales = none if batch.scales is None else torch.split(batch.scales, sizes, 1)
+    marks = none if batch.marks is None else torch.split(batch.marks, sizes)
+    parts = zip(keys, scales, marks, strict=True)
+    return {name: PassageKeys(*own) for name, own in zip(names, parts, strict=True)}

@@ -10,6 +10,7 @@ from ctxshaper.stages.contextualize_query import ContextualizeQuery
 from ctxshaper.stages.distraction_filter import DistractionFilter
 from ctxshaper.stages.evidence_filter import EvidenceFilter
 from ctxshaper.stages.gem_filter import GemFilter
+from ctxshaper.stages.injection_screen import InjectionScreen
 from ctxshaper.stages.noise_filter import NoiseFilter
 from ctxshaper.stages.parts import Parts
 from ctxshaper.stages.run import Log, Run
@@ -27,6 +28,7 @@ STAGES: dict[str, type[Stage]] = {
         DistractionFilter,
         EvidenceFilter,
         GemFilter,
+        InjectionScreen,
         NoiseFilter,
         S2A,
         S2AQuery,
@@ -43,6 +45,7 @@ __all__ = [
     "DistractionFilter",
     "EvidenceFilter",
     "GemFilter",
+    "InjectionScreen",
     "Log",
     "NoiseFilter",
     "Parts",

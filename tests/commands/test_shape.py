@@ -152,6 +152,7 @@ def test_mistakes_are_one_line_on_stderr(arguments, text, message):
         ["index", "missing.jsonl", "--store", "keys"],
         ["eval", "--data", "missing.jsonl"],
         ["calibrate", "--data", "missing.jsonl"],
+        ["calibrate", "--screen", "missing.jsonl"],
         ["profile", "--data", "missing.jsonl"],
         ["mine-distractors", "missing.jsonl", "out.jsonl"],
         ["mine-distractors", "here.jsonl", "out.jsonl", "--corpus", "missing.jsonl"],

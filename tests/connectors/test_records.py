@@ -71,7 +71,7 @@ def test_warnings_and_what_was_set_aside_stand_in_record_and_report():
     context = Context("q", (Passage(SOURCE, rank=0),), len, set_aside=(aside,), warnings=("Guard: set 1 aside",))
     outcome = Outcome(context)
     (result,) = results([Passage(SOURCE), aside.passage], outcome, [read(None, SOURCE), read(None, "x" * 24)])
-    entry = {"rank": 1, "reason": "carries instructions", "stage": "Guard", "score": 0.9}
+    entry = {"rank": 1, "reason": "carries instructions", "stage": "Guard", "score": 0.9, "spans": []}
     for told in (result.record, outcome.report()):
         assert (told["warnings"], told["set_aside"]) == (["Guard: set 1 aside"], [entry])
     json.dumps(outcome.report(), allow_nan=False)

@@ -31,6 +31,7 @@ MODULES = (
     "ctxshaper.calibration.positions",
     "ctxshaper.connectors.citations",
     "ctxshaper.connectors.conformance",
+    "ctxshaper.connectors.triples",
     "ctxshaper.data.files",
     "ctxshaper.errors",
     "ctxshaper.evaluation.baselines",

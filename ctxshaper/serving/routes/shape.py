@@ -149,6 +149,7 @@ def _told(shaped: Context, model: str) -> dict[str, Any]:
                 "reason": one.reason,
                 "stage": one.stage,
                 "score": one.score,
+                "spans": [[span.start, span.end] for span in one.spans],
             }
             for one in shaped.set_aside
         ],
