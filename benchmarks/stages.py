@@ -140,7 +140,10 @@ def shaping(name: str, chosen: dict[str, Callable[[], Pipeline | list[Pipeline]]
 
     def shape(_: Question, context: Context) -> Context:
         for pipeline in pipelines:
-            context = pipeline.shape(context.query, context.passages)
+            ranks = [passage.rank for passage in context.passages]
+            shaped = pipeline.shape(context.query, context.passages)
+            # A pipeline counts ranks anew; which passages are gold is said in the first ones.
+            context = shaped.with_passages(passage.ranked(ranks[passage.rank]) for passage in shaped.passages)
         return context
 
     return shape
