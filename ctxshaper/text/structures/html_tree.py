@@ -80,7 +80,13 @@ class _Builder:
                 start += 1
             while start < end and self.source[end - 1].isspace():
                 end -= 1
-            self.leaves.append(Leaf(Span(start, end), parent, inline=tuple(inside)))
+            # A sign that opens no tag here would open one in front of the text that is kept next.
+            if end > start and self.source[end - 1] == "<" and self.source[end : end + 1].isspace():
+                end += 1
+            while end > start and self.source[end - 1] == "<":
+                end -= 1
+            if end > start:
+                self.leaves.append(Leaf(Span(start, end), parent, inline=tuple(inside)))
         self.run, self.pairs, self.border = [], [], border
 
 
