@@ -13,7 +13,8 @@ from benchmarks.screening.attacks import FAMILIES
 from benchmarks.screening.cases import FOREIGN, TRIGGERS, Case, labels
 from ctxshaper import Context, Reader, Span
 from ctxshaper.calibration.abstention import auroc
-from ctxshaper.calibration.screening import logistic, threshold_of
+from ctxshaper.calibration.logistic import logistic
+from ctxshaper.calibration.screening import threshold_of
 from ctxshaper.calibration.values import Values, read_values
 from ctxshaper.reading.reading import PassageReading
 from ctxshaper.reading.unit_scores import peak_scores, unit_scores

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ctxshaper.calibration.logistic import logistic
 from ctxshaper.calibration.made_up import EvidenceQuestion
 from ctxshaper.data import Context, Passage
 from ctxshaper.errors import InvalidInputError
@@ -26,7 +27,6 @@ _WEIGHTS = (0.5, 0.25, 0.25)
 # Ridge on the weights of standardised signals, so that signals that part the contexts wholly do not give infinite ones.
 # Set by hand.
 _RIDGE = 1e-3
-_STEPS = 100
 THRESHOLDS = (0.1, 0.2, 0.3, 0.5)
 
 
@@ -122,27 +122,15 @@ def _signals(query: str, passages: Sequence[Passage], parts: Parts, *, embedding
 
 
 def _logistic(signals: Numbers) -> list[float]:
-    """Intercept and weights by Newton's method; each kind of context has its share of the weight."""
+    """Intercept and weights; each kind of context has its share of the weight."""
     kinds = np.broadcast_to(np.arange(len(KINDS)), signals.shape[:2])
     there = ~np.isnan(signals[:, :, 0])
     given, kind = signals[there], kinds[there]
     counts = np.bincount(kind, minlength=len(KINDS))
     weight = (np.array(_WEIGHTS) / np.maximum(counts, 1))[kind]
     weight *= np.where(kind == 0, 0.5 / weight[kind == 0].sum(), 0.5 / max(weight[kind > 0].sum(), 1e-9))
-    middle, spread = given.mean(0), np.maximum(given.std(0), 1e-9)
-    table = np.hstack([np.ones((len(given), 1)), (given - middle) / spread])
-    ridge = _RIDGE * np.diag([0.0, *[1.0] * given.shape[1]])
-    found = np.zeros(table.shape[1])
-    for _ in range(_STEPS):
-        likely = 1 / (1 + np.exp(-np.clip(table @ found, -50, 50)))
-        slope = table.T @ (weight * (likely - (kind == 0))) + ridge @ found
-        bend = (table.T * (weight * likely * (1 - likely))) @ table + ridge + 1e-9 * np.eye(len(found))
-        step = np.linalg.solve(bend, slope)
-        found -= step * min(1.0, 5.0 / max(float(np.abs(step).max()), 1e-9))
-        if np.abs(step).max() < 1e-6:
-            break
-    slopes = found[1:] / spread
-    return [round(float(value), 4) for value in (found[0] - slopes @ middle, *slopes)]
+    slopes, bias = logistic(given, (kind == 0).astype(np.int64), weight, _RIDGE)
+    return [round(float(value), 4) for value in (bias, *slopes)]
 
 
 def _probabilities(signals: Numbers, weights: Sequence[float]) -> Numbers:

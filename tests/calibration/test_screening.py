@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from ctxshaper import FakeReader, InjectionScreen, InvalidInputError, Parts, Passage
-from ctxshaper.calibration.screening import logistic, passage_scores, probe_of, threshold_of
+from ctxshaper.calibration.logistic import logistic
+from ctxshaper.calibration.screening import passage_scores, probe_of, threshold_of
 from ctxshaper.calibration.values import read_values
 from tests.reading.test_reader import TEXTS, tiny_reader
 
