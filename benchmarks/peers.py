@@ -187,7 +187,7 @@ def tables(lines: Sequence[Line]) -> list[Table]:
     # A file may hold the shares of a question in any order.
     columns = [f"{name} {share}" for name in FILES for share in SHARES]
     found = {name: {c: by_column[c] for c in columns if c in by_column} for name, by_column in found.items()}
-    sizes = {c: len(by) for by_column in found.values() for c, by in by_column.items()}
+    sizes = {c: max(len(by_column.get(c, ())) for by_column in found.values()) for c in columns}
     short = {name for name, by_column in found.items() if any(len(by) < sizes[c] for c, by in by_column.items())}
     notes = [f"Of some questions only: {', '.join(sorted(short))}."] if short else []
     tokens = {

@@ -25,13 +25,13 @@ class Trimwise(Stage):
 
     def shape(self, context: Context, run: Run) -> Context:
         """Apply the rule of the class."""
+        if context.limit is None or context.tokens <= context.limit:
+            return context
         try:
             from tiktoken import registry
             from trimwise import ContextSource, TrimConfig, Trimmer
         except ImportError as error:
             raise MissingDependencyError("the baseline trimwise needs pip install trimwise") from error
-        if context.limit is None or context.tokens <= context.limit:
-            return context
         embedder = run.parts.embedder
 
         def embedded(query: str, texts: Sequence[str]) -> tuple[Any, Any]:
