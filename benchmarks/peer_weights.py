@@ -20,15 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.table import Table
-from ctxshaper import Context, Parts, Run
+from ctxshaper import Context, Parts
 from ctxshaper.calibration.logistic import logistic
 from ctxshaper.calibration.made_up import EvidenceQuestion, synthetic_questions
-from ctxshaper.evaluation.baselines import baseline, fitted
+from ctxshaper.evaluation.baselines import fitted
 from ctxshaper.evaluation.baselines.qrhead import by_head, summed
 from ctxshaper.evaluation.baselines.sentinel import features
 from ctxshaper.evaluation.baselines.whole_prompt import Documents
 from ctxshaper.models.language_model import LanguageModel
-from ctxshaper.stages.base import ScoringStage
 from ctxshaper.stages.units import Unit, units_of
 
 Numbers = NDArray[np.float64]
@@ -84,10 +83,6 @@ def run(arguments: argparse.Namespace) -> list[Table]:
             case.documents.of_units(case.units, summed(case.documents, case.found, ranked[:count])) for case in test
         ]
         rows[f"QRHead, {count} heads"] = kept(test, by_sum)
-    for name in ("icr", "bm25", "minilm"):
-        stage = baseline(name)
-        assert isinstance(stage, ScoringStage)
-        rows[name] = kept(test, [np.array(stage.score(case.context, case.units, Run(parts))) for case in test])
     if arguments.write:
         data = {
             "model": model.name,
