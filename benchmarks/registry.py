@@ -20,6 +20,8 @@ NAMES = (
     "evidence",
     "gpu",
     "kernels",
+    "peer_weights",
+    "peers",
     "places",
     "positions",
     "ray_index",
