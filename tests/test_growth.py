@@ -65,6 +65,8 @@ MOST = 30
 # Times below NOISE are not compared: what takes less for SMALL is tried on LARGEST too, unless it takes more than QUICK
 # for LARGE and that is clearly not the square.
 NOISE, QUICK, CLEAR = 0.004, 0.02, 20
+# What takes more than SLOW for SMALL is measured well by four times the text: ten times would take the suite minutes.
+SLOW, FOURFOLD = 0.03, 40_000
 
 
 def repeated(piece: str, before: str = "", after: str = "") -> Make:
@@ -214,7 +216,13 @@ def made(make: Make, size: int) -> str:
 
 def growth(function: Callable[[str], object], make: Make) -> tuple[float, float]:
     """How many times as long ten times the text takes, and what the larger one took in seconds."""
-    small, large = seconds(function, made(make, SMALL)), seconds(function, made(make, LARGE))
+    small = seconds(function, made(make, SMALL))
+    if small > SLOW:
+        large = seconds(function, made(make, FOURFOLD))
+        if as_tenfold(large / small) > MOST:
+            small, large = seconds(function, made(make, SMALL)), min(large, seconds(function, made(make, FOURFOLD)))
+        return as_tenfold(large / small), large * LARGE / FOURFOLD
+    large = seconds(function, made(make, LARGE))
     if large > MOST * max(small, NOISE):
         # What was measured beside other work may be too long, never too short.
         small, large = seconds(function, made(make, SMALL)), min(large, seconds(function, made(make, LARGE)))
@@ -226,6 +234,11 @@ def growth(function: Callable[[str], object], make: Make) -> tuple[float, float]
     if largest > MOST * floor:
         largest = min(largest, seconds(function, made(make, LARGEST)))
     return largest / floor, largest
+
+
+def as_tenfold(ratio: float) -> float:
+    """The ratio of times for ten times the text, of that for four times: by the same power of the length."""
+    return 10 ** math.log(ratio, FOURFOLD / SMALL)
 
 
 def exponents(names: list[str] | None = None) -> dict[str, tuple[float, str, float]]:
@@ -253,13 +266,13 @@ def test_time_grows_with_the_length_and_not_with_its_square(name):
 def test_titles_of_many_passages_are_sought_in_one_pass():
     def seek(n: int) -> float:
         titles, texts = [f"Title {i}" for i in range(n)], [f"See title {n - 1 - i}, and so on." for i in range(n)]
-        started = time.process_time()
-        links = title_links(titles, texts, np.arange(n))
-        took = time.process_time() - started
-        assert (links == np.stack((np.arange(n), np.arange(n)[::-1]), 1)).all()
+        found = []
+        took = seconds(lambda _: found.append(title_links(titles, texts, np.arange(n))), "")
+        assert (found[0] == np.stack((np.arange(n), np.arange(n)[::-1]), 1)).all()
         return took
 
-    assert seek(4_000) < MOST * max(seek(400), NOISE)
+    # Of several, the quickest: what was measured beside other work may be too long, never too short.
+    assert min(seek(4_000) for _ in range(3)) < MOST * max(seek(400), NOISE)
 
 
 def test_a_check_that_measures_squares_would_fail():
@@ -267,5 +280,5 @@ def test_a_check_that_measures_squares_would_fail():
         ratio, _ = growth(lambda text: sum(1 for _ in range(len(text) ** 2 // cost)), repeated("ab"))
         return ratio
 
-    # Ten million steps for LARGE, and a hundred thousand, which LARGEST tells.
-    assert min(growing(1_000), growing(100_000)) > MOST
+    # A million steps for SMALL, which FOURFOLD tells, ten million for LARGE, and a hundred thousand, which LARGEST tells.
+    assert min(growing(100), growing(1_000), growing(100_000)) > MOST

@@ -11,6 +11,7 @@ import pytest
 from ctxshaper import InvalidInputError, Passage
 from ctxshaper.reading.fake import FakeReader
 from ctxshaper.reading.reading import PassageReader
+from tests.test_growth import MOST, growth
 
 TEXTS = ["The bridge was designed by Ada.", "Bananas, in bunches.", ""]
 
@@ -60,18 +61,11 @@ def test_it_copies_and_pickles():
 
 
 def test_it_is_linear_in_the_text():
-    import time
+    def hostile(size):
+        return "a." * (size // 4) + " " * (size // 4) + "«" * (size // 4)
 
-    def once(size):
-        hostile = "a." * size + " " * size + "«" * size
-        start = time.process_time()
-        FakeReader().read("a", [Passage(hostile)])
-        return time.process_time() - start
-
-    def seconds(size):  # the best of three: the garbage collector may fall into one
-        return min(once(size) for _ in range(3))
-
-    assert seconds(100_000) < 30 * seconds(10_000) + 0.1
+    ratio, _ = growth(lambda text: FakeReader().read("a", [Passage(text)]), hostile)
+    assert ratio < MOST
 
 
 def test_it_needs_no_torch():
