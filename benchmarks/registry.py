@@ -20,6 +20,7 @@ NAMES = (
     "evidence",
     "gpu",
     "kernels",
+    "needles",
     "peer_weights",
     "peers",
     "places",
