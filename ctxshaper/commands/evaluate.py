@@ -16,9 +16,7 @@ from ctxshaper.commands.tables import show
 from ctxshaper.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from ctxshaper.evaluation.summary import Paired, Summary
+    from ctxshaper.evaluation.summary import Summary
 
 
 class Measure(StrEnum):
@@ -93,34 +91,48 @@ def evaluate(
     (out / "summary.json").write_text(json.dumps(summary.to_dict(), indent=2), encoding="utf-8")
     # A lone surrogate of the data cannot be written as UTF-8.
     (out / "report.html").write_bytes(to_html(summary).encode("utf-8", "replace"))
-    show(Console(), f"{summary.data}, {summary.questions} questions", table(summary, tuple(earlier)))
+    show(Console(), f"{summary.data}, {summary.questions} questions", table(summary))
+    for name in earlier:
+        show(Console(), f"over {name}", gains(summary, name))
     console.print(f"Written to {out}: report.html, summary.json, results.jsonl")
 
 
-def table(summary: Summary, against: Sequence[str] = ()) -> Table:
-    """The figures as a table for the terminal; `against` names earlier runs, whose evidence is compared in it."""
+def table(summary: Summary) -> Table:
+    """The figures as a table for the terminal, without those that few ask for: the report has them all."""
     from rich.text import Text
 
     from ctxshaper.evaluation.report import spelled
     from ctxshaper.evaluation.summary import heading
 
-    compared = [f"{summary.evidence} over {name}" for name in against]
+    left_out = {"characters", "precision", "order_spread"}
+    if "abstained_rightly" not in summary.measures:
+        left_out.add("abstained_wrongly")
+    names = [name for name in summary.measures if name not in left_out]
     cold = max((line.values["cold_ms"].count for line in summary.lines if "cold_ms" in line.values), default=0)
-    made = Table(caption=f"cold ms: of {cold} of the questions" if cold else None, caption_justify="left")
+    made = Table(caption=f"cold ms: at {cold} of the questions" if cold else None, caption_justify="left")
     made.add_column("recipe")
-    # As text, not as markup: names come from the user's files and options.
-    for name in (
-        "budget",
-        *map(heading, summary.measures),
-        *(f"{heading(summary.evidence)} over {n}" for n in against),
-    ):
+    for name in ("budget", *map(heading, names)):
+        # As text, not as markup: names come from the user's files and options.
         made.add_column(Text(name), justify="right")
     for line in summary.lines:
-        cells = [spelled(n, line.values[n].mean) if n in line.values else "–" for n in summary.measures]
-        cells += [_gain(line.against[name]) if name in line.against else "–" for name in compared]
+        cells = [spelled(n, line.values[n].mean) if n in line.values else "–" for n in names]
         made.add_row(*map(Text, (line.recipe, line.budget or "–", *cells)))
     return made
 
 
-def _gain(gain: Paired) -> str:
-    return f"{gain.gain:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}], p {gain.p:.3f}, {gain.count} questions"
+def gains(summary: Summary, name: str) -> Table:
+    """What recipes gain over the earlier run of that name: evidence, F2 and answers; the report has all measures."""
+    from rich.text import Text
+
+    made = Table(caption="95% intervals; p of a paired sign-flip test", caption_justify="left")
+    made.add_column("recipe")
+    for column in ("budget", "measure", "difference", "interval", "p", "questions"):
+        made.add_column(column, justify="right")
+    for line in summary.lines:
+        for measure in summary.measures:
+            gain = line.against.get(f"{measure} over {name}")
+            if gain and measure.partition("@")[0] in (summary.evidence, "f2", "likelihood", "em", "f1"):
+                interval = f"{gain.low:+.3f} to {gain.high:+.3f}"
+                cells = (measure, f"{gain.gain:+.3f}", interval, f"{gain.p:.4f}", str(gain.count))
+                made.add_row(*map(Text, (line.recipe, line.budget, *cells)))
+    return made

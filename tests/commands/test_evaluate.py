@@ -139,7 +139,9 @@ def test_a_run_is_compared_with_an_earlier_one(data):
         assert gain["gain"] == pytest.approx(sum(own) / 2)
         assert gain["count"] == 2
         assert line["against"]["f2 over old"]["gain"] == 0
-    assert "sentences kept over old" in " ".join(result.stdout.split())
+    table = result.stdout.split("over old")[1]
+    assert re.search(r"first-k +│ +30% │ +sentences │ +\+0\.\d+ │ .* │ +2 │", table)
+    assert re.search(r"first-k +│ +80% │ +f2 │ +\+0\.000 │", table)
     assert "sentences over old" in (data.parent / "out" / "report.html").read_text()
 
 
