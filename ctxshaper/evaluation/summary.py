@@ -133,7 +133,7 @@ def summarize(
     results: Sequence[Row],
     *,
     data: str,
-    settings: dict[str, Any],
+    settings: Mapping[str, Any] | None = None,
     seed: int = 0,
     against: Mapping[str, Sequence[Row]] | None = None,
 ) -> Summary:
@@ -186,7 +186,7 @@ def summarize(
             )
         )
     questions = max(len(rows) for rows in groups.values())
-    return Summary(data, questions, evidence, tuple(lines), settings)
+    return Summary(data, questions, evidence, tuple(lines), dict(settings or {}))
 
 
 def _names(rows: Iterable[Mapping[str, Any]]) -> list[str]:
