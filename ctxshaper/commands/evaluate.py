@@ -78,7 +78,9 @@ def evaluate(
         console.print(f"not installed, and left out: {', '.join(missing)}")
     budgets = [part.strip() for part in budget.split(",") if part.strip()]
     comparison = Comparison(recipes, budgets, [m.value for m in measure or []], seed, generator or (), model)
-    earlier = {against.name: earlier_results(against, comparison.asked)} if against is not None else {}
+    earlier = (
+        {f"run {against.resolve().name}": earlier_results(against, comparison.asked)} if against is not None else {}
+    )
     results = comparison.run(questions, out / FILE, progress=lambda asked: track(asked, "Evaluating", console=console))
     settings = {
         "reader": model or "embedded",

@@ -54,7 +54,8 @@ def _made(name: str) -> tuple[str, Generator]:
     at = next((name.find(sign) for sign in _ENDPOINT if sign in name), -1)
     if at > 0:
         url = name[at + 1 :]
-        made = OpenAIGenerator(model=name[:at], base_url=url, max_new_tokens=_ANSWER_TOKENS)
+        # With the class's own length of answers: a model that thinks first needs more than an answer's few tokens.
+        made = OpenAIGenerator(model=name[:at], base_url=url)
         # Without a password in it: the name stands in results and reports.
         return f"{name[:at]}@{urlsplit(url)._replace(netloc=urlsplit(url).netloc.rpartition('@')[2]).geturl()}", made
     if name.startswith(("http://", "https://", *_ENDPOINT)):

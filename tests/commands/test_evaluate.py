@@ -143,15 +143,15 @@ def test_a_run_is_compared_with_an_earlier_one(data):
     assert result.exit_code == 0, result.output
     summary = json.loads((data.parent / "out" / "summary.json").read_text())
     for line in summary["lines"]:
-        gain = line["against"]["sentences over old"]
+        gain = line["against"]["sentences over run old"]
         own = [row["sentences"] for row in rows if row["budget"] == line["budget"] and row["question"] != "2"]
         assert gain["gain"] == pytest.approx(sum(own) / 2)
         assert gain["count"] == 2
-        assert line["against"]["f2 over old"]["gain"] == 0
-    table = result.stdout.split("over old")[1]
+        assert line["against"]["f2 over run old"]["gain"] == 0
+    table = result.stdout.split("over run old")[1]
     assert re.search(r"first-k +│ +30% │ +sentences │ +\+0\.\d+ │ .* │ +2 │", table)
     assert re.search(r"first-k +│ +80% │ +f2 │ +\+0\.000 │", table)
-    assert "sentences over old" in (data.parent / "out" / "report.html").read_text()
+    assert "sentences over run old" in (data.parent / "out" / "report.html").read_text()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """A comparison measures everything once, forgets for a sample of questions only, and asks each generator for itself."""
 
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -120,6 +122,36 @@ def test_generators_are_called_by_their_names_without_passwords():
     assert isinstance(endpoint, OpenAIGenerator)
     assert (endpoint.model, endpoint.base_url) == ("qwen3:4b", "http://ada:secret@localhost:8000/v1")
     assert list(generators_of((), ["likelihood"])) == ["embedded"]
+
+
+def test_an_endpoint_is_asked_each_prompt_once(tmp_path):
+    seen = []
+
+    class Endpoint(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            seen.append((self.path, body["model"], body["messages"][-1]["content"]))
+            answer = json.dumps({"choices": [{"message": {"content": "In 1931."}}]}).encode()
+            self.send_response(200)
+            self.send_header("content-length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Endpoint) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        name = f"tiny@http://127.0.0.1:{server.server_port}/v1"
+        comparison = Comparison(["fast"], ["50%", "100%"], ["answers"], generators=[name], reader=FakeReader())
+        rows = comparison.run(QUESTIONS[:1], tmp_path / "r")
+        server.shutdown()
+    # At 100% all is kept, as in the full context.
+    assert len(rows) == 5
+    assert len(seen) == 4 == len(set(seen))
+    assert {(path, model) for path, model, _ in seen} == {("/v1/chat/completions", "tiny")}
+    assert QUESTIONS[0].answers == ("1931",)
+    assert {row["f1"] for row in rows} == {2 / 3}
 
 
 @pytest.mark.parametrize(
