@@ -78,7 +78,7 @@ def _cell(name: str, value: Mean | None, questions: int) -> str:
         return "–"
     if name == "tokens_kept":
         return spelled(name, value.mean)
-    few = f"; {value.count} questions" if value.count < questions else ""
+    few = f"; n = {value.count}" if value.count < questions else ""
     return f"{spelled(name, value.mean)}<small>{spelled(name, value.low)} to {spelled(name, value.high)}{few}</small>"
 
 

@@ -59,7 +59,9 @@ def test_what_is_read_after_the_sample_stays_read(reader, tmp_path):
     # The second recipe forgot as well; the other questions' reading is all there.
     assert len(reader.cache) == len(passages[:8])
     assert all(row["warm_ms"] > 0 for row in rows)
-    fast = summarize(rows, data="made up", settings={}).lines[0]
+    summary = summarize(rows, data="made up")
+    fast = summary.lines[0]
+    assert to_html(summary).count("; n = 1</small>") == 2
     assert (fast.values["cold_ms"].count, fast.values["warm_ms"].count) == (1, 5)
 
 

@@ -1,9 +1,12 @@
 """Results go on where they stopped, and are found again by another version."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
+import ctxshaper.evaluation
 from ctxshaper import InvalidInputError
 from ctxshaper.evaluation.questions import made_up_questions
 from ctxshaper.evaluation.results import Results, earlier_results, identity, matched
@@ -99,3 +102,14 @@ def test_a_folder_without_results_is_refused(tmp_path):
     written(tmp_path / "out", {"key": "mine"})
     with pytest.raises(InvalidInputError, match="line 1: not a result"):
         earlier_results(tmp_path / "out", [])
+
+
+def test_reading_questions_loads_no_numpy():
+    code = "import sys; from ctxshaper.evaluation import load_questions; print('numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+    with pytest.raises(AttributeError, match="no attribute 'Comparisons'"):
+        ctxshaper.evaluation.Comparisons  # noqa: B018
+
+
+def test_every_exported_name_is_there():
+    assert all(getattr(ctxshaper.evaluation, name) for name in ctxshaper.evaluation.__all__)
