@@ -35,7 +35,7 @@ def test_a_passage_like_the_question_stays_likely_where_the_signals_err(reader, 
         found.append({i: float(np.exp(mixed[text == i]).sum()) for i in range(3)})
     assert found[0] == pytest.approx(found[1])
     assert found[0][1] > 0.1  # by the sum of signals alone it would be a billionth
-    assert found[0][0] > 0.8
+    assert found[0][0] > 0.65
 
 
 def test_an_adaptive_budget_keeps_the_likely_and_says_how_sure_it_is(reader, passages):

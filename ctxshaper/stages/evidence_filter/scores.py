@@ -26,9 +26,12 @@ FUSED_WEIGHTS = (0.4, 0.6, 0.25, 0.55)
 # Weights of what `link_features` gives: the evidence names this passage; this unit names the evidence's passage.
 LINK_WEIGHTS = (1.3, 0.5)
 # The mixture: the chance that signals mislead together and the evidence just stands in a passage that resembles the
-# question; and how much that resemblance and, within the passage, log attention then count. Set by hand: shares of .15
-# to .3 and weights of 1.5 to 3 gave the same evidence on nq20_hard, and within .016 of it on HotpotQA.
-_MIXED, _ALIKE, _ATTENDED = 0.2, 2.0, 0.5
+# question, or just is a sentence that does; how much that resemblance counts, and log attention beside it. Set by hand:
+# shares of .15 to .3 and of .05 to .2 and weights of 1.5 to 4 gave the same evidence on nq20_hard, and within .016 of
+# it on HotpotQA.
+_MIXED, _ALIKE = 0.2, 2.0
+_MIXED_SENTENCE, _ALIKE_SENTENCE = 0.1, 3.0
+_ATTENDED = 0.5
 # The floor keeps units without any attention apart from each other's logarithms of nothing.
 _FLOOR = 1e-3
 
@@ -116,7 +119,7 @@ class Evidence:
         return walked(links, self.owners, scores)
 
     def mixed(self, features: Numbers, scores: Numbers) -> Numbers:
-        """[n] log-probabilities: scores mixed with those of resemblance; what is likely by either is likely.
+        """[n] log-probabilities: scores mixed with those of resemblance; what is likely by any of them is likely.
 
         A passage's embedding is the mean of its units', by their lengths: it needs no further pass of the embedder.
 
@@ -131,9 +134,13 @@ class Evidence:
         for own in self._places.values():
             mean = (vectors[own] * lengths[own]).sum(0)
             alike[own] = mean @ asked / max(float(np.linalg.norm(mean)), 1e-9)
-        resembling = _ALIKE * _standard(alike) + _ATTENDED * features[:, 0]
-        result: Numbers = np.logaddexp(
-            np.log(1 - _MIXED) + _log_probabilities(scores), np.log(_MIXED) + _log_probabilities(resembling)
+        attended = _ATTENDED * features[:, 0]
+        result: Numbers = np.logaddexp.reduce(
+            [
+                np.log(1 - _MIXED - _MIXED_SENTENCE) + _log_probabilities(scores),
+                np.log(_MIXED) + _log_probabilities(_ALIKE * _standard(alike) + attended),
+                np.log(_MIXED_SENTENCE) + _log_probabilities(_ALIKE_SENTENCE * features[:, 2] + attended),
+            ]
         )
         return result
 

@@ -26,8 +26,8 @@ class EvidenceFilter(ScoringStage):
     likely itself (a step that multi-hop questions take; the hyperlink hops of arXiv 1911.10470, without a trained
     retriever). Passages are read independently and remembered (Block-Attention, arXiv 2409.15355, untuned), so the
     scores do not depend on their order; which heads count is the head profile's matter (QRHead, arXiv 2506.09944).
-    With `embedding`, the score is mixed with a simpler one, by which a passage that resembles the question holds the
-    evidence: a product of signals is sure of itself where they err together, a mixture is not. A part of the
+    With `embedding`, the score is mixed with simpler ones, by which a passage or a sentence that resembles the question
+    is the evidence: a product of signals is sure of itself where they err together, a mixture is not. A part of the
     probability then walks on to the passages that share a rare name with a likely unit, which questions of three and
     four hops need (personalised PageRank: HippoRAG, arXiv 2405.14831). The order of passages and units is kept.
 
