@@ -187,7 +187,26 @@ def test_a_cache_of_another_user_is_left_alone():
     shutil.rmtree(tmp_path)
 
 
-def test_other_models_stay_where_they_are(tmp_path):
+def test_any_gguf_model_is_loaded_from_a_copy_of_its_own(source, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    found = unpacked(source)
+    digest = file_hash(source.files()[0])
+    assert found == ModelSource(source.name, str(tmp_path / "ctxshaper" / f"tiny-{digest[:16]}-float16-v1"))
+    assert intact(Path(found.location), digest)
+    with monkeypatch.context() as patch:
+        patch.setattr("gguf.GGUFReader.__init__", lambda *_: pytest.fail("minutes for a large vocabulary's header"))
+        assert load_tokenizer(source).encode("ab") == load_tokenizer(found).encode("ab")
+        assert load_lm(source, dtype=torch.float32, layers=1).config.num_hidden_layers == 1
+
+
+def test_weights_beyond_float16_are_loaded_from_the_gguf_file_itself(tmp_path):
+    source = resolve_lm(write(tmp_path / "large.gguf", spread=1e5))
+    with pytest.warns(UserWarning, match=r"float16 cannot hold.*unpacked at every start"):
+        assert kept(source, tmp_path / "cache" / "large") is source
+    assert torch.isfinite(load_lm(source, dtype=torch.float32, head=True).lm_head.weight).all()
+
+
+def test_safetensors_models_stay_where_they_are(tmp_path):
     source = ModelSource(EMBEDDED_LM, str(tmp_path))
     assert unpacked(source) is source
 
