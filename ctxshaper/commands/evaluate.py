@@ -41,7 +41,8 @@ def evaluate(
         list[Measure] | None, typer.Option(help="Also measure this, with the generator. Repeat it.")
     ] = None,
     generator: Annotated[str | None, typer.Option(help="A local model that answers; the embedded if left out.")] = None,
-    model: Annotated[str | None, typer.Option(help="The reader's model: a folder or hub name.")] = None,
+    model: Annotated[str | None, typer.Option(help="The reader's model: a folder, GGUF file or hub name.")] = None,
+    profile: Annotated[Path | None, typer.Option(help="The reader's heads, as `calibrate` wrote them.")] = None,
     format: Annotated[str | None, typer.Option(help="The format of the data, where it cannot be told.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many questions.")] = None,
     out: Annotated[Path, typer.Option(help="A folder; a run that was cut off goes on where it stopped.")] = Path(
@@ -60,6 +61,7 @@ def evaluate(
     from ctxshaper.evaluation.comparison import BASELINE, Comparison
     from ctxshaper.evaluation.report import to_html
     from ctxshaper.evaluation.summary import summarize
+    from ctxshaper.reading.profile import HeadProfile
 
     console = Console(stderr=True)
     recipes: list[str] = []
@@ -68,12 +70,13 @@ def evaluate(
     if "baselines" in (recipe or []) and (missing := [name for name in BASELINES if BASELINE + name not in recipes]):
         console.print(f"not installed, and left out: {', '.join(missing)}")
     budgets = [part.strip() for part in budget.split(",") if part.strip()]
-    comparison = Comparison(recipes, budgets, [m.value for m in measure or []], seed, generator, model)
+    heads = HeadProfile.load(profile) if profile else None
+    comparison = Comparison(recipes, budgets, [m.value for m in measure or []], seed, generator, model, heads)
     results = comparison.run(
         questions, out / "results.jsonl", progress=lambda asked: track(asked, "Evaluating", console=console)
     )
     settings = {
-        "reader": model or "embedded",
+        "reader": f"{model or 'embedded'}, heads of {profile.name}" if profile else model or "embedded",
         "generator": (generator or "embedded") if measure else "none",
         "seed": seed,
     }

@@ -23,6 +23,7 @@ from ctxshaper.evaluation.questions import Question
 from ctxshaper.generators import LocalGenerator
 from ctxshaper.models.embedder import Embedder
 from ctxshaper.pipelines import Pipeline, Recipe
+from ctxshaper.reading.profile import HeadProfile
 from ctxshaper.reading.reader import Reader
 from ctxshaper.stages.distraction_filter.abstention import Abstention
 
@@ -48,6 +49,7 @@ class Comparison:
         seed: of the shuffles.
         generator: that `likelihood` and `answers` ask; None for the embedded model.
         model: the reader's; None for the embedded one.
+        profile: the reader's heads; None for the model's own.
 
     Raises:
         InvalidInputError: an unknown recipe, budget or measure.
@@ -59,6 +61,7 @@ class Comparison:
     seed: int = 0
     generator: str | None = None
     model: str | None = None
+    profile: HeadProfile | None = None
     _pipelines: dict[str, Pipeline] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -127,7 +130,7 @@ class Comparison:
             [(rank, span.start, span.end) for rank, span in question.evidence],
             repr(self._loaded.get(recipe, recipe)),
             budget,
-            (sorted(self.measures), self.seed, self.generator, self.model, __version__),
+            (sorted(self.measures), self.seed, self.generator, self.model, repr(self.profile), __version__),
         )
         return hashlib.blake2b(json.dumps(parts).encode(), digest_size=12).hexdigest()
 
@@ -203,7 +206,7 @@ class Comparison:
 
     @cached_property
     def _reader(self) -> Reader:
-        return Reader(self.model)
+        return Reader(self.model, profile=self.profile)
 
     @cached_property
     def _embedder(self) -> Embedder:

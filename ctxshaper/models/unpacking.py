@@ -52,8 +52,8 @@ def kept(source: ModelSource, folder: Path) -> ModelSource:
         except OSError as error:
             _GIVEN_UP.add(folder)
             warnings.warn(
-                f"no copy of {source.name!r} is kept in {folder.parent} ({error}); the model is unpacked at every start, "
-                "which is slow. Where that folder cannot be written, name another in XDG_CACHE_HOME",
+                f"no copy of {source.name!r} is kept in {folder.parent} ({error}); the model is unpacked at every "
+                "start, which is slow. Where that folder cannot be written, name another in XDG_CACHE_HOME",
                 stacklevel=2,
             )
             return source
