@@ -44,7 +44,8 @@ def evaluate(
         list[str] | None,
         typer.Option(help="Who answers: embedded (if left out), a folder or hub name, or MODEL@URL. Repeat it."),
     ] = None,
-    model: Annotated[str | None, typer.Option(help="The reader's model: a folder or hub name.")] = None,
+    model: Annotated[str | None, typer.Option(help="The reader's model: a folder, GGUF file or hub name.")] = None,
+    profile: Annotated[Path | None, typer.Option(help="The reader's heads, as `calibrate` wrote them.")] = None,
     format: Annotated[str | None, typer.Option(help="The format of the data, where it cannot be told.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many questions.")] = None,
     out: Annotated[Path, typer.Option(help="A folder; a run that was cut off goes on where it stopped.")] = Path(
@@ -69,6 +70,7 @@ def evaluate(
     from ctxshaper.evaluation.report import to_html
     from ctxshaper.evaluation.results import FILE, earlier_results
     from ctxshaper.evaluation.summary import summarize
+    from ctxshaper.reading.profile import HeadProfile
 
     console = Console(stderr=True)
     recipes: list[str] = []
@@ -77,13 +79,16 @@ def evaluate(
     if "baselines" in (recipe or []) and (missing := [name for name in BASELINES if BASELINE + name not in recipes]):
         console.print(f"not installed, and left out: {', '.join(missing)}")
     budgets = [part.strip() for part in budget.split(",") if part.strip()]
-    comparison = Comparison(recipes, budgets, [m.value for m in measure or []], seed, generator or (), model)
+    heads = HeadProfile.load(profile) if profile else None
+    comparison = Comparison(
+        recipes, budgets, [m.value for m in measure or []], seed, generator or (), model, profile=heads
+    )
     earlier = (
         {f"run {against.resolve().name}": earlier_results(against, comparison.asked)} if against is not None else {}
     )
     results = comparison.run(questions, out / FILE, progress=lambda asked: track(asked, "Evaluating", console=console))
     settings = {
-        "reader": model or "embedded",
+        "reader": f"{model or 'embedded'}, heads of {profile.name}" if profile else model or "embedded",
         "generator": ", ".join(comparison.asked) or "none",
         "seed": seed,
     }

@@ -24,6 +24,7 @@ from ctxshaper.evaluation.results import ASKED, Results, Row, column, hashed, id
 from ctxshaper.generators import Generator
 from ctxshaper.models.embedder import Embedder
 from ctxshaper.pipelines import Pipeline, Recipe
+from ctxshaper.reading.profile import HeadProfile
 from ctxshaper.reading.reader import Reader
 from ctxshaper.reading.reading import PassageReader
 from ctxshaper.stages import EvidenceFilter
@@ -52,6 +53,7 @@ class Comparison:
             `MODEL@URL` for an endpoint), or generators of your own by a name; the embedded one if empty.
         model: the reader's; None for the embedded one.
         reader: one that is there already; give its results a file of their own.
+        profile: the reader's heads; None for the model's own.
 
     Raises:
         InvalidInputError: an unknown recipe, budget or measure, or a measure that a generator does not allow.
@@ -64,6 +66,7 @@ class Comparison:
     generators: Sequence[str] | Mapping[str, Generator] = ()
     model: str | None = None
     reader: PassageReader | None = None
+    profile: HeadProfile | None = None
     _pipelines: dict[str, Pipeline] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -130,7 +133,7 @@ class Comparison:
             task: recipe and budget.
             asked: for a generator's result, its measure and name.
         """
-        settings = ("order" in self.measures and not asked, self.seed, self.model, __version__)
+        settings = ("order" in self.measures and not asked, self.seed, self.model, repr(self.profile), __version__)
         return hashed((known, repr(self._loaded.get(task[0], task[0])), task[1], asked, settings))
 
     def _measure(self, question: Question, cold: bool, results: Results) -> None:
@@ -245,7 +248,7 @@ class Comparison:
 
     @cached_property
     def _reader(self) -> PassageReader:
-        return self.reader or Reader(self.model)
+        return self.reader or Reader(self.model, profile=self.profile)
 
     @cached_property
     def _embedder(self) -> Embedder:

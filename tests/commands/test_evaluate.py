@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
@@ -13,6 +14,7 @@ from ctxshaper.evaluation.comparison import Comparison
 from ctxshaper.evaluation.questions import made_up_questions
 from ctxshaper.evaluation.report import to_html
 from ctxshaper.evaluation.summary import summarize
+from ctxshaper.reading.profile import Head, HeadProfile
 
 HOSTILE = '<img src=x onerror="document.title=1">'
 
@@ -79,6 +81,19 @@ def test_a_run_goes_on_where_it_stopped(data):
     assert (out / "results.jsonl").read_bytes() == finished
 
 
+def test_the_heads_of_a_profile_are_the_ones_that_read(data):
+    out, heads = data.parent / "out", data.parent / "heads.json"
+    shipped = HeadProfile.shipped("SmolLM2-135M-Instruct")
+    replace(shipped, heads=(Head(0, 0),)).save(heads)
+    asked = ("--recipe", "fast", "--budget", "30%")
+    for options in ((), ("--profile", heads)):
+        result = run(data, *asked, *options)
+        assert result.exit_code == 0, result.output
+    rows = list(map(json.loads, (out / "results.jsonl").read_text().splitlines()))
+    assert len({row["key"] for row in rows}) == 6  # the first run's results were not taken for the second's
+    assert json.loads((out / "summary.json").read_text())["settings"]["reader"] == "embedded, heads of heads.json"
+
+
 def test_other_settings_are_other_results():
     plain, task = Comparison(["fast"], ["30%"]), ("fast", "30%")
     keys = {
@@ -89,10 +104,11 @@ def test_other_settings_are_other_results():
         Comparison(["fast"], ["30%"], seed=1).key("a question", task),
         Comparison(["fast"], ["30%"], ["order"]).key("a question", task),
         Comparison(["fast"], ["30%"], model="other").key("a question", task),
+        Comparison(["fast"], ["30%"], profile=HeadProfile("mine", (Head(1, 0),), 1)).key("a question", task),
         plain.key("a question", task, ("answers", "one")),
         plain.key("a question", task, ("answers", "other")),
     }
-    assert len(keys) == 9
+    assert len(keys) == 10
     # What a generator is asked for is a result of its own: shaping is not done again for it.
     assert Comparison(["fast"], ["30%"], ["answers"]).key("a question", task) in keys
 
