@@ -118,7 +118,13 @@ FAMILIES = {
     "mistral": {"sliding_window": 1024},
     "phi3": {"pad_token_id": 0, "sliding_window": 600},
     "gemma2": {"head_dim": 16, "sliding_window": 512, "query_pre_attn_scalar": 16},
-    "gemma3_text": {"head_dim": 16, "sliding_window": 512, "query_pre_attn_scalar": 16},
+    "gemma3_text": {
+        "head_dim": 16,
+        "sliding_window": 512,
+        "query_pre_attn_scalar": 16,
+        # Its pattern has a full layer, with a rotary base of its own, after five others: more than the tiny one has.
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention", "sliding_attention"],
+    },
 }
 
 

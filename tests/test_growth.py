@@ -26,6 +26,7 @@ from ctxshaper.errors import CtxshaperError
 from ctxshaper.generators.redaction import Redactor
 from ctxshaper.pipelines.recipes import Recipe
 from ctxshaper.ranking.links import title_links
+from ctxshaper.ranking.walks import name_links
 from ctxshaper.stages.attention_rag.hint import by_rule, read_hint
 from ctxshaper.stages.injection_screen.windows import windows_of
 from ctxshaper.stages.s2a.answers import Answer, join, parse, written
@@ -164,6 +165,7 @@ FUNCTIONS: dict[str, Callable[[str], object]] = {
     "support: both": lambda text: Source(text).check(text),
     "support: spans": lambda text: Source(text, [Span(i, i + 1) for i in range(0, len(text), 50)]).sentences,
     "support: numbers": numbers,
+    "links: names": lambda text: name_links("q", ["", text], [text, text], [text, text], np.array([0, 1])),
     "links: titles": lambda text: title_links([text, f"{text} ({text})"], ["b", text], np.array([0, 1])),
     "citations: find_loosely": lambda text: find_loosely([text], text[len(text) // 2 :] + "z"),
     "citations: longest_run": lambda text: longest_run([text], text[len(text) // 2 :] + "z"),

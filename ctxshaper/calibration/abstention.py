@@ -114,7 +114,7 @@ def auroc(higher: Numbers, lower: Numbers) -> float:
 def _signals(query: str, passages: Sequence[Passage], parts: Parts, *, embedding: bool) -> list[float]:
     context = Context(query, tuple(p.ranked(rank) for rank, p in enumerate(passages)), parts.count)
     evidence = Evidence(context, units_of(context, "sentence"), Run(parts), embedding=embedding, bm25=False)
-    evidence.features(query)
+    evidence.features()
     best_unit, on_prefix, cosine = evidence.signals or (0.0, None, None)
     if on_prefix is None:
         raise InvalidInputError("this reader does not say what attention stays on the prefix; use `Reader`")

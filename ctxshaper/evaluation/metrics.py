@@ -11,7 +11,7 @@ from itertools import combinations
 
 import numpy as np
 
-from ctxshaper.data import Context, Passage, Rendering, Span, intersect, merge_spans
+from ctxshaper.data import Context, Passage, Span, intersect, merge_spans
 from ctxshaper.errors import InvalidInputError
 from ctxshaper.evaluation.prompts import prompt
 from ctxshaper.evaluation.questions import Question
@@ -54,6 +54,53 @@ def character_recall(question: Question, shaped: Context) -> float | None:
     kept = held(shaped.passages)
     shares = [_characters(intersect([span], kept.get(rank, ()))) / len(span) for rank, span in question.evidence]
     return float(np.mean(shares)) if shares else None
+
+
+def precision(question: Question, shaped: Context) -> float | None:
+    """Share of what is kept, in characters, that supporting sentences hold; None where none is marked, or none is kept.
+
+    Low by nature at a budget above the evidence's own length: at 30% of the text, whatever stands beside the evidence
+    counts against it.
+    """
+    counts = _evidence_kept(question, shaped)
+    return counts[0] / counts[1] if counts and counts[1] else None
+
+
+def f2(question: Question, shaped: Context) -> float | None:
+    """Precision and recall of what is kept, in characters, as one figure; None where no evidence is marked.
+
+    F with beta 2, 5PR / (4P + R) (van Rijsbergen, Information Retrieval, 1979, chapter 7): recall weighs double, for
+    what is lost costs an answer, and what is too much only tokens.
+    """
+    counts = _evidence_kept(question, shaped)
+    if counts is None:
+        return None
+    hits, kept, marked = counts
+    return 5 * hits / (kept + 4 * marked)
+
+
+def _evidence_kept(question: Question, shaped: Context) -> tuple[int, int, int] | None:
+    """Characters: of the evidence, kept; of all that is kept; of the evidence. None where no evidence is marked."""
+    marked: dict[int, list[Span]] = {}
+    for rank, span in question.evidence:
+        marked.setdefault(rank, []).append(span)
+    if not marked:
+        return None
+    kept, evidence = held(shaped.passages), {rank: merge_spans(spans) for rank, spans in marked.items()}
+    hits = sum(_characters(intersect(spans, kept.get(rank, ()))) for rank, spans in evidence.items())
+    return hits, sum(map(_characters, kept.values())), sum(map(_characters, evidence.values()))
+
+
+def abstained(shaped: Context, threshold: float | None) -> float:
+    """1 if nothing is kept, or `Context.answerable` lies below the threshold; else 0.
+
+    Args:
+        shaped: what a recipe made.
+        threshold: `abstain` of the recipe's `EvidenceFilter`; None for a recipe without one. It counts here under fixed
+            budgets too, where the recipe says what it thinks and keeps the budget's worth all the same.
+    """
+    doubted = threshold is not None and shaped.answerable is not None and shaped.answerable < threshold
+    return float(doubted or not shaped.passages)
 
 
 def passage_recall(question: Question, shaped: Context) -> float | None:
@@ -114,13 +161,12 @@ def _f1(ours: list[str], theirs: list[str]) -> float:
     return 2 * shared / (len(ours) + len(theirs))
 
 
-def answer_log_likelihood(
-    generator: ScoringGenerator, question: Question, passages: Sequence[Passage], rendering: Rendering | None = None
-) -> float:
-    """Mean natural log-probability per token of the first accepted answer, given these passages; at most 0.
+def answer_log_likelihood(generator: ScoringGenerator, question: Question, contexts: Sequence[Context]) -> list[float]:
+    """Mean natural log-probability per token of the first accepted answer, given each of these contexts; at most 0.
 
     How likely the answer becomes with a context is RePlug's measure of that context (Shi et al., arXiv 2301.12652,
-    section 4.1). The prompt is the one that position profiles are measured with.
+    section 4.1). The prompt is the one that position profiles are measured with. All contexts are asked as one batch,
+    equal ones once.
 
     Raises:
         InvalidInputError: no answer is known.
@@ -128,18 +174,24 @@ def answer_log_likelihood(
     """
     if not question.answers:
         raise InvalidInputError(f"no answer is known to the question {question.text!r:.60}")
-    return float(np.mean(generator.logprobs(prompt(question.text, passages, rendering), question.answers[0])))
+    prompts = [prompt(question.text, context.passages, context.rendering) for context in contexts]
+    different = list(dict.fromkeys(prompts))
+    values = generator.logprobs_batch([(one, question.answers[0]) for one in different])
+    found = {one: float(np.mean(value)) for one, value in zip(different, values, strict=True)}
+    return [found[one] for one in prompts]
 
 
-def distraction(abstention: Abstention, shaped: Context) -> float | None:
-    """Mean distracting effect of the passages that are left, in [0, 1]; lower is better; None where nothing is left.
+def distraction(abstention: Abstention, question: Question, contexts: Sequence[Context]) -> list[float | None]:
+    """Mean distracting effect of what is left of the passages, in [0, 1], lower is better; None where nothing is left.
 
     DE = 1 - P(abstain | query, passage) (Amiraz et al., arXiv 2505.06914, section 3). Passages that answer have a high
-    effect too, so compare recipes at the same recall.
+    effect too, so compare recipes at the same recall. What several contexts have in common is read once.
     """
-    if not shaped.passages:
-        return None
-    return float(abstention.distracting(shaped.query, shaped.passages).mean())
+    different = {(p.title, p.text): p for context in contexts for p in context.passages}
+    effects = abstention.distracting(question.text, list(different.values()))
+    found = dict(zip(different, effects.tolist(), strict=True))
+    shares = [[found[p.title, p.text] for p in context.passages] for context in contexts]
+    return [float(np.mean(effects)) if effects else None for effects in shares]
 
 
 def disagreement(shaped: Sequence[Context]) -> float:

@@ -23,6 +23,7 @@ class Question:
         gold: indices of the passages that hold the evidence.
         evidence: the supporting sentences; empty where the data marks whole passages, or nothing.
         id: the data's name for the question; empty if it has none.
+        unanswerable: whether the data says that none of these passages answers.
     """
 
     text: str
@@ -31,6 +32,7 @@ class Question:
     gold: frozenset[int]
     evidence: tuple[Evidence, ...] = ()
     id: str = ""
+    unanswerable: bool = False
 
 
 def made_up_questions() -> list[Question]:

@@ -6,7 +6,7 @@ from html import escape
 from importlib.resources import files
 
 from ctxshaper.evaluation.plots import Points, line_plot
-from ctxshaper.evaluation.summary import MACHINE_PRICE, MEASURES, Line, Mean, Summary
+from ctxshaper.evaluation.summary import MACHINE_PRICE, Line, Mean, Summary, heading
 
 
 def spelled(name: str, value: float) -> str:
@@ -21,7 +21,7 @@ def to_html(summary: Summary) -> str:
     style = files("ctxshaper.evaluation").joinpath("data", "report.css").read_text(encoding="utf-8")
     settings = "; ".join(f"{key}: {value}" for key, value in summary.settings.items())
     lines = [line for line in summary.lines if line.budget]
-    heading = MEASURES[summary.evidence][0]
+    evidence = heading(summary.evidence)
     parts = [
         '<!doctype html><html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
@@ -30,16 +30,16 @@ def to_html(summary: Summary) -> str:
         f"<h1>What is kept of {escape(summary.data)}</h1>",
         f'<p class="note">{summary.questions} questions; {escape(settings)}. ',
         "Intervals: 95% bootstrap over questions.</p>",
-        f"<h2>{escape(heading.capitalize())} against tokens</h2>",
+        f"<h2>{escape(evidence.capitalize())} against tokens</h2>",
         line_plot(
-            f"{heading} against tokens kept",
+            f"{evidence} against tokens kept",
             "tokens kept",
-            heading,
+            evidence,
             _points(lines, summary.evidence),
         ),
         "<h2>Latency against tokens</h2>",
-        '<p class="note">Milliseconds per question, logarithmic. Lines: passages read before. The first time a recipe '
-        "meets passages is in the table as cold.</p>",
+        '<p class="note">Milliseconds per question, logarithmic. Lines: passages read before. Time for passages that '
+        "are new is in the table as cold, of a sample of the questions.</p>",
         line_plot("latency against tokens kept", "tokens kept", "milliseconds", _points(lines, "warm_ms"), log_y=True),
         "<h2>All figures</h2>",
         _table(summary),
@@ -62,10 +62,10 @@ def _points(lines: list[Line], name: str) -> dict[str, Points]:
 
 def _table(summary: Summary) -> str:
     names = summary.measures
-    head = "".join(f'<th scope="col">{escape(MEASURES[name][0])}</th>' for name in names)
+    head = "".join(f'<th scope="col">{escape(heading(name))}</th>' for name in names)
     body = []
     for line in summary.lines:
-        cells = "".join(f"<td>{_cell(name, line.values.get(name))}</td>" for name in names)
+        cells = "".join(f"<td>{_cell(name, line.values.get(name), summary.questions)}</td>" for name in names)
         body.append(f'<tr><th scope="row">{escape(line.recipe)}</th><td>{escape(line.budget) or "–"}</td>{cells}</tr>')
     return (
         f'<div class="wide" tabindex="0"><table><thead><tr><th scope="col">recipe</th><th scope="col">budget</th>{head}'
@@ -73,18 +73,20 @@ def _table(summary: Summary) -> str:
     )
 
 
-def _cell(name: str, value: Mean | None) -> str:
+def _cell(name: str, value: Mean | None, questions: int) -> str:
     if value is None:
         return "–"
     if name == "tokens_kept":
         return spelled(name, value.mean)
-    return f"{spelled(name, value.mean)}<small>{spelled(name, value.low)} to {spelled(name, value.high)}</small>"
+    few = f"; n = {value.count}" if value.count < questions else ""
+    return f"{spelled(name, value.mean)}<small>{spelled(name, value.low)} to {spelled(name, value.high)}{few}</small>"
 
 
 def _gains(summary: Summary) -> str:
     rows = [
         f'<tr><th scope="row">{escape(line.recipe)}</th><td>{escape(line.budget)}</td><td>{escape(name)}</td>'
-        f"<td>{gain.gain:+.3f}<small>{gain.low:+.3f} to {gain.high:+.3f}</small></td><td>{gain.p:.4f}</td></tr>"
+        f"<td>{gain.gain:+.3f}<small>{gain.low:+.3f} to {gain.high:+.3f}</small></td><td>{gain.p:.4f}</td>"
+        f"<td>{gain.count}</td></tr>"
         for line in summary.lines
         for name, gain in line.against.items()
     ]
@@ -93,7 +95,8 @@ def _gains(summary: Summary) -> str:
     return (
         '<h2>Paired differences</h2><p class="note">On the same questions; p of a two-sided sign-flip permutation test.'
         '</p><div class="wide" tabindex="0"><table><thead><tr><th scope="col">recipe</th><th scope="col">budget</th>'
-        '<th scope="col">measure</th><th scope="col">difference</th><th scope="col">p</th></tr></thead><tbody>'
+        '<th scope="col">measure</th><th scope="col">difference</th><th scope="col">p</th>'
+        '<th scope="col">questions</th></tr></thead><tbody>'
         f"{''.join(rows)}</tbody></table></div>"
     )
 

@@ -1,4 +1,4 @@
-"""The embedded model's unpacked copy in the user's cache: checked before it is used, repaired when it is damaged."""
+"""The unpacked copy of a GGUF model in the user's cache: checked before it is used, repaired when it is damaged."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ctxshaper.models.finding import EMBEDDED_LM, EMBEDDED_LM_SHA256, ModelSource
+from ctxshaper.models.finding import EMBEDDED_LM, ModelSource
 from ctxshaper.models.guard import loading
 from ctxshaper.models.hashing import file_hash
 
@@ -24,18 +24,19 @@ _GIVEN_UP: set[Path] = set()
 
 
 def unpacked(source: ModelSource) -> ModelSource:
-    """The embedded model from its copy in the cache, made or repaired if need be; any other source as it is.
+    """A GGUF model from its copy in the cache, made or repaired if need be; any other source as it is.
 
-    transformers parses a GGUF file's header several times over, some ten seconds in all; from the copy (float16, 270
-    MB) the model loads in one. The copy holds a manifest with the SHA-256 of its files, checked once per process; a
-    copy that differs is made anew. Where the cache cannot be written, the GGUF file itself is loaded, with a warning.
+    transformers parses a GGUF file's header several times over: ten seconds in all for the embedded model, two minutes
+    for one with Gemma's 262,144 tokens. From the copy (float16: two bytes a weight, 270 MB of the embedded model) it
+    loads in a few. The copy holds a manifest with the SHA-256 of its files, checked once per process; a copy that
+    differs is made anew. Where the cache cannot be written, the GGUF file itself is loaded, with a warning.
 
     Raises:
         ModelError: the GGUF file cannot be unpacked.
     """
-    if source.name != EMBEDDED_LM or not source.gguf_file:
+    if not source.gguf_file:
         return source
-    folder = _folder()
+    folder = _folder(source)
     return source if folder is None else kept(source, folder)
 
 
@@ -51,8 +52,8 @@ def kept(source: ModelSource, folder: Path) -> ModelSource:
         except OSError as error:
             _GIVEN_UP.add(folder)
             warnings.warn(
-                f"{folder.parent} cannot be used ({error}); the model is unpacked at every start, some ten seconds. "
-                "Name a folder that can be written in XDG_CACHE_HOME",
+                f"no copy of {source.name!r} is kept in {folder.parent} ({error}); the model is unpacked at every "
+                "start, which is slow. Where that folder cannot be written, name another in XDG_CACHE_HOME",
                 stacklevel=2,
             )
             return source
@@ -69,17 +70,19 @@ def intact(folder: Path, of: str) -> bool:
         return False
 
 
-def _folder() -> Path | None:
+def _folder(source: ModelSource) -> Path | None:
     try:
         root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     except RuntimeError:  # a user without a home
         warnings.warn(
-            "there is no home to keep the unpacked model in; it is unpacked at every start, some ten seconds. Name a "
+            "there is no home to keep the unpacked model in; it is unpacked at every start, which is slow. Name a "
             "folder in XDG_CACHE_HOME",
             stacklevel=3,
         )
         return None
-    return root / "ctxshaper" / f"{EMBEDDED_LM}-{EMBEDDED_LM_SHA256[:16]}-float16-v{_LAYOUT}"
+    name = EMBEDDED_LM if source.name == EMBEDDED_LM else Path(str(source.gguf_file)).stem
+    with loading(source):
+        return root / "ctxshaper" / f"{name}-{file_hash(source.files()[0])[:16]}-float16-v{_LAYOUT}"
 
 
 def _unpack(source: ModelSource, folder: Path, of: str) -> None:
@@ -136,7 +139,7 @@ def write_copy(location: str, gguf_file: str, folder: str) -> None:
     """Unpack a GGUF file into a folder, in float16.
 
     Raises:
-        OSError: the folder cannot be written.
+        OSError: the folder cannot be written, or float16 cannot hold the weights.
     """
     import torch
     from safetensors import SafetensorError
@@ -145,6 +148,8 @@ def write_copy(location: str, gguf_file: str, folder: str) -> None:
     arguments = ModelSource(gguf_file, location, gguf_file).arguments()
     tokenizer = AutoTokenizer.from_pretrained(location, **arguments)
     model = AutoModelForCausalLM.from_pretrained(location, dtype=torch.float16, **arguments, **dequantized())
+    if not all(bool(torch.isfinite(weights).all()) for weights in model.parameters()):
+        raise OSError("it has weights that float16 cannot hold")
     # The copy is plain float16: nothing in it says that it came from packed weights.
     vars(model.config).pop("quantization_config", None)
     try:

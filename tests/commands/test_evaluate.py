@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
@@ -13,9 +14,15 @@ from ctxshaper.evaluation.comparison import Comparison
 from ctxshaper.evaluation.questions import made_up_questions
 from ctxshaper.evaluation.report import to_html
 from ctxshaper.evaluation.summary import summarize
+from ctxshaper.reading.profile import Head, HeadProfile
 
-pytestmark = pytest.mark.usefixtures("one_reader")
 HOSTILE = '<img src=x onerror="document.title=1">'
+
+
+@pytest.fixture(autouse=True)
+def one_reader_for_all(reader, monkeypatch):
+    # Each run makes a reader of its own, and a tokenizer takes a second to load.
+    monkeypatch.setattr(Comparison, "_reader", reader)
 
 
 @pytest.fixture
@@ -49,7 +56,8 @@ def test_a_run_goes_on_where_it_stopped(data):
     assert len(rows) == 3 * 2 * 2 == len({row["key"] for row in rows})
     for row in rows:
         assert row["tokens"] <= int(row["budget"][:-1]) / 100 * row["tokens_in"]
-        assert (row["cold_ms"] is None) == (row["budget"] == "80%")
+        # All questions are over the same passages: they are read anew for one of them, at the first budget.
+        assert (row["cold_ms"] is not None) == (row["question"] == "0" and row["budget"] == "30%")
     # Passages read by themselves give the same scores in any order; the first sentences do not stay the first.
     orders = {name: [row["order"] for row in rows if row["recipe"] == name] for name in ("fast", "baseline:first-k")}
     assert max(orders["fast"]) == 0 < min(orders["baseline:first-k"])
@@ -73,39 +81,93 @@ def test_a_run_goes_on_where_it_stopped(data):
     assert (out / "results.jsonl").read_bytes() == finished
 
 
+def test_the_heads_of_a_profile_are_the_ones_that_read(data):
+    out, heads = data.parent / "out", data.parent / "heads.json"
+    shipped = HeadProfile.shipped("SmolLM2-135M-Instruct")
+    replace(shipped, heads=(Head(0, 0),)).save(heads)
+    asked = ("--recipe", "fast", "--budget", "30%")
+    for options in ((), ("--profile", heads)):
+        result = run(data, *asked, *options)
+        assert result.exit_code == 0, result.output
+    rows = list(map(json.loads, (out / "results.jsonl").read_text().splitlines()))
+    assert len({row["key"] for row in rows}) == 6  # the first run's results were not taken for the second's
+    assert json.loads((out / "summary.json").read_text())["settings"]["reader"] == "embedded, heads of heads.json"
+
+
 def test_other_settings_are_other_results():
-    question = made_up_questions()[0]
-    plain = Comparison(["fast"], ["30%"])
+    plain, task = Comparison(["fast"], ["30%"]), ("fast", "30%")
     keys = {
-        plain.key(question, "fast", "30%"),
-        plain.key(question, "fast", "50%"),
-        plain.key(made_up_questions()[1], "fast", "30%"),
-        Comparison(["qa"], ["30%"]).key(question, "qa", "30%"),
-        Comparison(["fast"], ["30%"], seed=1).key(question, "fast", "30%"),
-        Comparison(["fast"], ["30%"], ["order"]).key(question, "fast", "30%"),
-        Comparison(["fast"], ["30%"], model="other").key(question, "fast", "30%"),
+        plain.key("a question", task),
+        plain.key("a question", ("fast", "50%")),
+        plain.key("another", task),
+        Comparison(["qa"], ["30%"]).key("a question", ("qa", "30%")),
+        Comparison(["fast"], ["30%"], seed=1).key("a question", task),
+        Comparison(["fast"], ["30%"], ["order"]).key("a question", task),
+        Comparison(["fast"], ["30%"], model="other").key("a question", task),
+        Comparison(["fast"], ["30%"], profile=HeadProfile("mine", (Head(1, 0),), 1)).key("a question", task),
+        plain.key("a question", task, ("answers", "one")),
+        plain.key("a question", task, ("answers", "other")),
     }
-    assert len(keys) == 7
-    assert Comparison(["fast"], ["30%"]).key(question, "fast", "30%") in keys
+    assert len(keys) == 10
+    # What a generator is asked for is a result of its own: shaping is not done again for it.
+    assert Comparison(["fast"], ["30%"], ["answers"]).key("a question", task) in keys
 
 
-def test_answers_are_compared_with_all_of_the_context_only_its_gold_and_none(data):
-    measures = ("--measure", "likelihood", "--measure", "answers", "--measure", "distraction")
-    result = run(data, "--recipe", "baseline:first-k", "--budget", "50%", "--limit", 2, *measures)
+def test_answers_of_two_models_are_compared_with_all_of_the_context_only_its_gold_and_none(data, tiny_model):
+    asked = ("--recipe", "baseline:first-k", "--budget", "50%", "--limit", 2)
+    for measure in ("likelihood", "answers", "distraction"):
+        asked += ("--measure", measure)
+    # The same model under two names: what is tried is who is asked what, and not what a model says.
+    other = data.parent / "other"
+    other.symlink_to(tiny_model("llama"))
+    models = [str(tiny_model("llama")), str(other)]
+    result = run(data, *asked, "--generator", models[0])
     assert result.exit_code == 0, result.output
     summary = json.loads((data.parent / "out" / "summary.json").read_text())
     lines = {line["recipe"]: line["values"] for line in summary["lines"]}
     assert set(lines) == {"baseline:first-k", "full", "gold", "none"}
     assert lines["none"]["tokens_kept"]["mean"] == 0 < lines["gold"]["tokens_kept"]["mean"] < 1
     assert lines["full"]["sentences"]["mean"] == lines["gold"]["sentences"]["mean"] == 1
-    assert lines["none"]["likelihood"]["mean"] < lines["gold"]["likelihood"]["mean"] < 0
     for values in lines.values():
         assert 0 <= values["f1"]["mean"] <= 1
+        assert values["likelihood"]["mean"] < 0
     assert 0 <= lines["full"]["distraction"]["mean"] <= 1
     assert "distraction" not in lines["none"]
     gain = summary["lines"][0]["against"]["likelihood over full"]
     expected = lines["baseline:first-k"]["likelihood"]["mean"] - lines["full"]["likelihood"]["mean"]
     assert gain["gain"] == pytest.approx(expected)
+
+    written = (data.parent / "out" / "results.jsonl").read_text()
+    assert run(data, *asked, "--generator", models[0], "--generator", models[1]).exit_code == 0
+    added = (data.parent / "out" / "results.jsonl").read_text().removeprefix(written).splitlines()
+    assert {json.loads(line)["generator"] for line in added} == {models[1]}
+    both = json.loads((data.parent / "out" / "summary.json").read_text())["lines"][0]["values"]
+    assert both[f"likelihood@{models[0]}"] == lines["baseline:first-k"]["likelihood"]
+    assert both[f"likelihood@{models[1]}"]["mean"] == pytest.approx(gain["gain"] + lines["full"]["likelihood"]["mean"])
+
+
+def test_a_run_is_compared_with_an_earlier_one(data):
+    asked = ("--recipe", "baseline:first-k", "--budget", "30%,80%")
+    assert run(data, *asked).exit_code == 0
+    (data.parent / "out").rename(data.parent / "old")
+    old = data.parent / "old" / "results.jsonl"
+    rows = [json.loads(line) for line in old.read_text().splitlines()]
+    # As if an earlier version had kept nothing of the first two questions, and had not been asked the third.
+    changed = [row | {"key": f"of another version {n}", "sentences": 0.0} for n, row in enumerate(rows)]
+    old.write_text("".join(json.dumps(row) + "\n" for row in changed if row["question"] != "2"))
+    result = run(data, *asked, "--against", data.parent / "old")
+    assert result.exit_code == 0, result.output
+    summary = json.loads((data.parent / "out" / "summary.json").read_text())
+    for line in summary["lines"]:
+        gain = line["against"]["sentences over run old"]
+        own = [row["sentences"] for row in rows if row["budget"] == line["budget"] and row["question"] != "2"]
+        assert gain["gain"] == pytest.approx(sum(own) / 2)
+        assert gain["count"] == 2
+        assert line["against"]["f2 over run old"]["gain"] == 0
+    table = result.stdout.split("over run old")[1]
+    assert re.search(r"first-k +│ +30% │ +sentences │ +\+0\.\d+ │ .* │ +2 │", table)
+    assert re.search(r"first-k +│ +80% │ +f2 │ +\+0\.000 │", table)
+    assert "sentences over run old" in (data.parent / "out" / "report.html").read_text()
 
 
 @pytest.mark.parametrize(
@@ -117,6 +179,8 @@ def test_answers_are_compared_with_all_of_the_context_only_its_gold_and_none(dat
         (["--budget", "lots"], "cannot read the budget 'lots'"),
         (["--budget", ","], "needs recipes, budgets"),
         (["--format", "x"], "no format 'x'"),
+        (["--against", "nowhere"], "nowhere holds no results.jsonl"),
+        (["--measure", "likelihood", "--generator", "m@http://host/v1"], "does not say how likely"),
     ],
 )
 def test_a_mistake_is_one_line(options, message, data):

@@ -31,7 +31,7 @@ def given(request, tmp_path, passages):
         profile = HeadProfile("mine", (Head(1, 0),), filter_layer=1)
         return {"folder": request.getfixturevalue("tiny_model")("llama"), "profile": profile}
 
-    makers = {"gateways": served, "calibration": own_model, "page": lambda: {"passages": passages}}
+    makers = {"gateways": served, "own_model": own_model, "page": lambda: {"passages": passages}}
     return lambda page: makers.get(page, dict)()
 
 

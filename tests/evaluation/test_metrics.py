@@ -1,11 +1,13 @@
 """The metrics give what is counted by hand."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
 from ctxshaper import Context, InvalidInputError, LocalGenerator, Passage, Span, Written
 from ctxshaper.evaluation.metrics import (
+    abstained,
     answer_in_context,
     answer_log_likelihood,
     break_even,
@@ -13,7 +15,9 @@ from ctxshaper.evaluation.metrics import (
     disagreement,
     exact_match,
     f1,
+    f2,
     passage_recall,
+    precision,
     sentence_recall,
     tokens_kept,
 )
@@ -54,11 +58,40 @@ def test_evidence_is_counted_by_span(shaped, sentences, characters, passages, an
     assert answer_in_context(QUESTION, shaped) == answer
 
 
+@pytest.mark.parametrize(
+    ("shaped", "share", "both"),
+    [
+        (kept((0, 11, 24), (2, 0, 14)), 1, 1),
+        (kept((0, 11, 24)), 1, 5 * 13 / (13 + 4 * 27)),
+        (kept((0, 0, 35), (1, 0, 11), (2, 0, 14)), 27 / 60, 5 * 27 / (60 + 4 * 27)),
+        (kept((1, 0, 11)), 0, 0),
+        (kept(), None, 0),
+    ],
+)
+def test_what_is_kept_beside_the_evidence_counts_a_quarter(shaped, share, both):
+    assert precision(QUESTION, shaped) == share
+    assert f2(QUESTION, shaped) == pytest.approx(both)
+
+
+def test_evidence_that_is_marked_twice_counts_once():
+    twice = replace(QUESTION, evidence=(*QUESTION.evidence, (0, Span(15, 24))))
+    assert precision(twice, kept((0, 11, 24), (2, 0, 14))) == f2(twice, kept((0, 11, 24), (2, 0, 14))) == 1
+
+
+@pytest.mark.parametrize(
+    ("answerable", "threshold", "expected"), [(0.1, 0.2, 1), (0.2, 0.2, 0), (0.1, None, 0), (None, 0.2, 0)]
+)
+def test_a_recipe_abstains_below_its_threshold_or_by_keeping_nothing(answerable, threshold, expected):
+    assert abstained(replace(kept((0, 0, 35)), answerable=answerable), threshold) == expected
+    assert abstained(replace(kept(), answerable=answerable), threshold) == 1
+
+
 def test_where_only_passages_are_marked_anything_of_them_counts():
     question = Question("Who?", (), PASSAGES, frozenset({0, 2}))
     assert passage_recall(question, kept((0, 0, 2))) == 0.5
     assert sentence_recall(question, kept()) is None
     assert character_recall(question, kept()) is None
+    assert precision(question, kept()) is f2(question, kept()) is None
     assert answer_in_context(question, kept()) is None
     assert passage_recall(Question("Who?", (), PASSAGES, frozenset()), kept()) is None
 
@@ -98,9 +131,9 @@ def test_squad_compares(answer, accepted, exact, overlap):
 def test_the_likelihood_knows_which_passage_answers():
     generator = LocalGenerator()
     question = made_up_questions()[0]
-    gold = [question.passages[i] for i in question.gold]
-    with_gold = answer_log_likelihood(generator, question, gold)
-    assert answer_log_likelihood(generator, question, []) < with_gold < 0
+    gold = Context(question.text, [question.passages[i] for i in question.gold], words)
+    none, with_gold, same = answer_log_likelihood(generator, question, [gold.with_passages([]), gold, gold])
+    assert none < with_gold == same < 0
     with pytest.raises(InvalidInputError, match="no answer"):
         answer_log_likelihood(generator, Question("Who?", (), (), frozenset()), [])
 

@@ -66,7 +66,13 @@ def test_unpacking_is_quiet(source, tmp_path, capfd):
     assert capfd.readouterr().err == ""
 
 
-def test_a_copy_is_the_model_and_is_used_as_it_is(source, copy):
+@pytest.fixture
+def packed(monkeypatch):
+    """Sources are loaded as they are, and no cache is written."""
+    monkeypatch.setattr("ctxshaper.models.loading.unpacked", lambda source: source)
+
+
+def test_a_copy_is_the_model_and_is_used_as_it_is(source, copy, packed):
     before = (copy / "model.safetensors").stat().st_mtime_ns
     again = kept(source, copy)
     assert (Path(again.location), again.gguf_file) == (copy, None)
@@ -79,7 +85,7 @@ def test_a_copy_is_the_model_and_is_used_as_it_is(source, copy):
     assert encoded[0] == encoded[1]
 
 
-def test_a_gguf_file_that_cannot_be_unpacked_is_an_error_in_the_end(tmp_path):
+def test_a_gguf_file_that_cannot_be_unpacked_is_an_error_in_the_end(tmp_path, packed):
     (tmp_path / "broken.gguf").write_bytes(b"GGUF and nothing else")
     source = resolve_lm(tmp_path / "broken.gguf")
     with pytest.warns(UserWarning, match="unpacked at every start"):
@@ -187,7 +193,26 @@ def test_a_cache_of_another_user_is_left_alone():
     shutil.rmtree(tmp_path)
 
 
-def test_other_models_stay_where_they_are(tmp_path):
+def test_any_gguf_model_is_loaded_from_a_copy_of_its_own(source, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    found = unpacked(source)
+    digest = file_hash(source.files()[0])
+    assert found == ModelSource(source.name, str(tmp_path / "ctxshaper" / f"tiny-{digest[:16]}-float16-v1"))
+    assert intact(Path(found.location), digest)
+    with monkeypatch.context() as patch:
+        patch.setattr("gguf.GGUFReader.__init__", lambda *_: pytest.fail("minutes for a large vocabulary's header"))
+        assert load_tokenizer(source).encode("ab") == load_tokenizer(found).encode("ab")
+        assert load_lm(source, dtype=torch.float32, layers=1).config.num_hidden_layers == 1
+
+
+def test_weights_beyond_float16_are_loaded_from_the_gguf_file_itself(tmp_path, packed):
+    source = resolve_lm(write(tmp_path / "large.gguf", spread=1e5))
+    with pytest.warns(UserWarning, match=r"float16 cannot hold.*unpacked at every start"):
+        assert kept(source, tmp_path / "cache" / "large") is source
+    assert torch.isfinite(load_lm(source, dtype=torch.float32, head=True).lm_head.weight).all()
+
+
+def test_safetensors_models_stay_where_they_are(tmp_path):
     source = ModelSource(EMBEDDED_LM, str(tmp_path))
     assert unpacked(source) is source
 

@@ -9,7 +9,7 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 WIDTH, HEADS, LAYERS, INNER = 32, 2, 2, 64
 
 
-def write(path: Path) -> Path:
+def write(path: Path, spread: float = 0.3) -> Path:
     """A Llama of two layers whose tokens are bytes."""
     random = np.random.default_rng(0)
     tokens = ["<|end|>", *bytes_to_unicode().values(), "ab"]
@@ -37,7 +37,7 @@ def write(path: Path) -> Path:
         shapes |= {f"{block}ffn_down": (WIDTH, INNER), f"{block}attn_norm": (WIDTH,), f"{block}ffn_norm": (WIDTH,)}
     shapes["output_norm"] = (WIDTH,)
     for name, shape in shapes.items():
-        writer.add_tensor(f"{name}.weight", random.normal(0, 0.3, shape).astype(np.float32))
+        writer.add_tensor(f"{name}.weight", random.normal(0, spread, shape).astype(np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -49,7 +49,7 @@ def test_a_bridge_raises_the_passage_it_leads_to_whatever_the_order(reader):
         passages = tuple(BRIDGE[i] for i in order)
         context = Context("Where was the designer of the Arno Bridge born?", passages, reader.count_tokens)
         evidence = Evidence(context, units_of(context, "sentence"), run, embedding=False, bm25=False)
-        alone = evidence.features(context.query) @ np.array(ATTENTION_WEIGHTS)
+        alone = evidence.features() @ np.array(ATTENTION_WEIGHTS)
         gained.append(evidence.links(alone)[:, 0].reshape(3, 2)[np.argsort(order)])
     np.testing.assert_allclose(gained[0], gained[1], atol=1e-9)
     assert (gained[0][1] > 1).all()

@@ -20,7 +20,7 @@ CONFIGURED: list[Stage] = [
     EvidenceFilter(),
     EvidenceFilter(unit="block"),
     EvidenceFilter(unit="passage"),
-    EvidenceFilter(embedding=True, bm25=True, second_hop=True),
+    EvidenceFilter(embedding=True, bm25=True),
     GemFilter(),
     GemFilter(k=10),
     GemFilter(k=10, unit="sentence"),

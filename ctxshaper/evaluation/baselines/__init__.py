@@ -6,17 +6,30 @@ from collections.abc import Callable
 from importlib.util import find_spec
 
 from ctxshaper.errors import InvalidInputError
+from ctxshaper.evaluation.baselines.exit_yes import ExitSentences
 from ctxshaper.evaluation.baselines.frameworks import LangChainEmbeddingsFilter, LlamaIndexSentenceOptimizer
+from ctxshaper.evaluation.baselines.icr import InContextReranking
 from ctxshaper.evaluation.baselines.lingua import LLMLingua, interpreter
+from ctxshaper.evaluation.baselines.qrhead import QRHeads
+from ctxshaper.evaluation.baselines.recomp import RecompSentences
 from ctxshaper.evaluation.baselines.sentences import BM25Sentences, EmbeddingSentences, FirstSentences, RandomSentences
-from ctxshaper.stages import Stage
+from ctxshaper.evaluation.baselines.sentinel import SentinelProbe
+from ctxshaper.evaluation.baselines.trimwise import Trimwise
+from ctxshaper.stages import GemFilter, Stage
 
 BASELINES: dict[str, Callable[[], Stage]] = {
     "bm25": BM25Sentences,
     "minilm": EmbeddingSentences,
+    "recomp": RecompSentences,
+    "gemfilter": lambda: GemFilter(unit="sentence"),
+    "icr": InContextReranking,
+    "qrhead": QRHeads,
+    "sentinel": SentinelProbe,
+    "exit": ExitSentences,
     "langchain-filter": LangChainEmbeddingsFilter,
     "langchain-reorder": lambda: LangChainEmbeddingsFilter(reorder=True),
     "llama-index": LlamaIndexSentenceOptimizer,
+    "trimwise": Trimwise,
     "llmlingua": LLMLingua,
     "longllmlingua": lambda: LLMLingua(long=True),
     "first-k": FirstSentences,
@@ -25,6 +38,8 @@ BASELINES: dict[str, Callable[[], Stage]] = {
 _PACKAGES = {
     "bm25": ("bm25s",),
     "minilm": ("sentence_transformers",),
+    "recomp": ("sentence_transformers",),
+    "trimwise": ("trimwise", "sentence_transformers"),
     "langchain-filter": ("langchain_classic", "langchain_community", "sentence_transformers"),
     "langchain-reorder": ("langchain_classic", "langchain_community", "sentence_transformers"),
     "llama-index": ("llama_index", "sentence_transformers"),

@@ -104,7 +104,7 @@ def own(entry: Entry) -> Question:
 
     A passage is a text or an object with `text`, as the command line takes it. A piece of evidence names its
     passage, counted from 0, and the text that stands there or the characters `start` and `end`; without either, the
-    whole passage is meant.
+    whole passage is meant. An empty list of evidence says that none of the passages answers; none says nothing.
     """
     passages = tuple(passage_from_json(p, f"passage {rank}", rank) for rank, p in enumerate(list_of(entry, "passages")))
     gold: set[int] = set()
@@ -126,4 +126,6 @@ def own(entry: Entry) -> Question:
                 raise ValueError(f"evidence {piece!r:.60} lies outside passage {index} of {len(source)} characters")
             evidence.append((index, span))
     query, name = text_of(entry, "query", "question"), str(entry.get("id", ""))
-    return Question(query, texts_of(entry.get("answers")), passages, frozenset(gold), tuple(evidence), name)
+    unanswerable = entry.get("evidence") == []
+    answers = texts_of(entry.get("answers"))
+    return Question(query, answers, passages, frozenset(gold), tuple(evidence), name, unanswerable)

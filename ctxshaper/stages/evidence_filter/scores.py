@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ctxshaper.data import Context
 from ctxshaper.ranking.lexical import bm25 as bm25_scores
 from ctxshaper.ranking.links import link_features, title_links
+from ctxshaper.ranking.walks import name_links, walked
 from ctxshaper.reading.unit_scores import unit_scores
 from ctxshaper.stages.run import Run
 from ctxshaper.stages.units import Unit, by_passage, text_of, titled_texts
@@ -24,13 +25,13 @@ ATTENTION_WEIGHTS = (1.0, 1.0, 0.0, 0.0)
 FUSED_WEIGHTS = (0.4, 0.6, 0.25, 0.55)
 # Weights of what `link_features` gives: the evidence names this passage; this unit names the evidence's passage.
 LINK_WEIGHTS = (1.3, 0.5)
-# Best units that join the query for the second look, and the share of the second look in the score.
-_HOP_UNITS, _HOP_SHARE = 2, 0.2
-_HOP_CHARACTERS = 300
 # The mixture: the chance that signals mislead together and the evidence just stands in a passage that resembles the
-# question; and how much that resemblance and, within the passage, log attention then count. Set by hand: shares of .15
-# to .3 and weights of 1.5 to 3 gave the same evidence on nq20_hard, and within .016 of it on HotpotQA.
-_MIXED, _ALIKE, _ATTENDED = 0.2, 2.0, 0.5
+# question, or just is a sentence that does; how much that resemblance counts, and log attention beside it. Set by hand:
+# shares of .15 to .3 and of .05 to .2 and weights of 1.5 to 4 gave the same evidence on nq20_hard, and within .016 of
+# it on HotpotQA.
+_MIXED, _ALIKE = 0.2, 2.0
+_MIXED_SENTENCE, _ALIKE_SENTENCE = 0.1, 3.0
+_ATTENDED = 0.5
 # The floor keeps units without any attention apart from each other's logarithms of nothing.
 _FLOOR = 1e-3
 
@@ -59,27 +60,22 @@ class Evidence:
         self.signals: tuple[float, float | None, float | None] | None = None
         self.owners = np.array([unit.passage for unit in units], dtype=np.int64)
 
-    def scores(self, *, second_hop: bool = False) -> Numbers:
+    def scores(self) -> Numbers:
         """[n] log-odds of being evidence, up to a constant."""
         weights = np.array(FUSED_WEIGHTS if self._embedding or self._bm25 else ATTENTION_WEIGHTS)
-        features = self.features(self.context.query)
+        features = self.features()
         scores: Numbers = features @ weights
-        if second_hop:
-            second = self.features(self.second_query(scores)) @ weights
-            scores = (1 - _HOP_SHARE) * scores + _HOP_SHARE * second
         scores = scores + self.links(scores) @ np.array(LINK_WEIGHTS)
-        return self.mixed(features, scores) if self._embedding else scores
+        return self.walked(self.mixed(features, scores)) if self._embedding else scores
 
-    def features(self, query: str) -> Numbers:
+    def features(self) -> Numbers:
         """What is known of each unit by itself.
-
-        Args:
-            query: what is asked.
 
         Returns:
             [n, 4]: log attention of the unit, log attention of its passage (both times the number of tokens, so that 0
             is the average), z-scored similarity by embedding, z-scored BM25; 0 where not asked for.
         """
+        query = self.context.query
         reading = self._run.read(query, self.context.passages)
         mass, sizes = unit_scores(reading.passages, self.owners, [unit.span for unit in self.units])
         mass = np.maximum(mass, 0.0)
@@ -95,27 +91,35 @@ class Evidence:
         cosines = self._run.parts.embedder.similarity(query, self._titled) if self._embedding else None
         if cosines is not None:
             table[:, 2] = _standard(cosines)
-        if query == self.context.query:
-            best_cosine = None if cosines is None else float(cosines.max(initial=-1.0))
-            self.signals = best_unit, reading.on_prefix, best_cosine
-            if reading.abstention and reading.on_prefix is not None:
-                self.answerable = reading.abstention.answerable(best_unit, reading.on_prefix, best_cosine)
+        best_cosine = None if cosines is None else float(cosines.max(initial=-1.0))
+        self.signals = best_unit, reading.on_prefix, best_cosine
+        if reading.abstention and reading.on_prefix is not None:
+            self.answerable = reading.abstention.answerable(best_unit, reading.on_prefix, best_cosine)
         if self._bm25:
             table[:, 3] = _standard(bm25_scores(query, self._titled))
         return table
-
-    def second_query(self, scores: Numbers) -> str:
-        """The query with the best units behind it, for a second look."""
-        best = np.argsort(-scores, kind="stable")[:_HOP_UNITS]
-        known = (text_of(self.context, self.units[place]).strip()[:_HOP_CHARACTERS] for place in best)
-        return " ".join([self.context.query, *known])
 
     def links(self, scores: Numbers) -> Numbers:
         """[n, 2] what the titles that units name say of each unit, given its score; see `link_features`."""
         return link_features(self._title_links, self.owners, scores)
 
+    def walked(self, scores: Numbers) -> Numbers:
+        """[n] log-probabilities after a walk along the rare names that passages share; see `ranking.walks`.
+
+        Attention alone is too unsure for it: `fast` kept less evidence of one and two hops with it (nq20_hard .96 for
+        .99 at 30%), and more of three and four.
+
+        Args:
+            scores: [n] log-probabilities.
+        """
+        passages = self.context.passages
+        links = name_links(
+            self.context.query, [p.title for p in passages], [p.source for p in passages], self._texts, self.owners
+        )
+        return walked(links, self.owners, scores)
+
     def mixed(self, features: Numbers, scores: Numbers) -> Numbers:
-        """[n] log-probabilities: scores mixed with those of resemblance; what is likely by either is likely.
+        """[n] log-probabilities: scores mixed with those of resemblance; what is likely by any of them is likely.
 
         A passage's embedding is the mean of its units', by their lengths: it needs no further pass of the embedder.
 
@@ -130,9 +134,13 @@ class Evidence:
         for own in self._places.values():
             mean = (vectors[own] * lengths[own]).sum(0)
             alike[own] = mean @ asked / max(float(np.linalg.norm(mean)), 1e-9)
-        resembling = _ALIKE * _standard(alike) + _ATTENDED * features[:, 0]
-        result: Numbers = np.logaddexp(
-            np.log(1 - _MIXED) + _log_probabilities(scores), np.log(_MIXED) + _log_probabilities(resembling)
+        attended = _ATTENDED * features[:, 0]
+        result: Numbers = np.logaddexp.reduce(
+            [
+                np.log(1 - _MIXED - _MIXED_SENTENCE) + _log_probabilities(scores),
+                np.log(_MIXED) + _log_probabilities(_ALIKE * _standard(alike) + attended),
+                np.log(_MIXED_SENTENCE) + _log_probabilities(_ALIKE_SENTENCE * features[:, 2] + attended),
+            ]
         )
         return result
 
@@ -145,9 +153,12 @@ class Evidence:
         return titled_texts(self.context, self.units)
 
     @cached_property
+    def _texts(self) -> list[str]:
+        return [text_of(self.context, unit) for unit in self.units]
+
+    @cached_property
     def _title_links(self) -> NDArray[np.int64]:
-        texts = [text_of(self.context, unit) for unit in self.units]
-        return title_links([p.title for p in self.context.passages], texts, self.owners)
+        return title_links([p.title for p in self.context.passages], self._texts, self.owners)
 
 
 def _log_probabilities(scores: Numbers) -> Numbers:

@@ -26,9 +26,10 @@ class EvidenceFilter(ScoringStage):
     likely itself (a step that multi-hop questions take; the hyperlink hops of arXiv 1911.10470, without a trained
     retriever). Passages are read independently and remembered (Block-Attention, arXiv 2409.15355, untuned), so the
     scores do not depend on their order; which heads count is the head profile's matter (QRHead, arXiv 2506.09944).
-    With `embedding`, the score is mixed with a simpler one, by which a passage that resembles the question holds the
-    evidence: a product of signals is sure of itself where they err together, a mixture is not. The order of passages
-    and units is kept.
+    With `embedding`, the score is mixed with simpler ones, by which a passage or a sentence that resembles the question
+    is the evidence: a product of signals is sure of itself where they err together, a mixture is not. A part of the
+    probability then walks on to the passages that share a rare name with a likely unit, which questions of three and
+    four hops need (personalised PageRank: HippoRAG, arXiv 2405.14831). The order of passages and units is kept.
 
     With an adaptive budget, units are kept until they hold `confidence` of the probability of being evidence; and none
     where the probability that any passage answers at all (`Context.answerable`) lies below `abstain`.
@@ -36,7 +37,6 @@ class EvidenceFilter(ScoringStage):
     Attributes:
         embedding: whether similarity by embedding counts too.
         bm25: whether BM25 counts too.
-        second_hop: whether the best units join the query for a second look over the same memories.
         confidence: the share of the probability that an adaptive budget keeps, in (0, 1].
         abstain: an adaptive budget keeps nothing, and says so, where the passages answer with less probability than
             this; 0 never abstains, as for queries that are no questions ("Summarise this").
@@ -44,7 +44,6 @@ class EvidenceFilter(ScoringStage):
 
     embedding: bool = False
     bm25: bool = False
-    second_hop: bool = False
     confidence: float = 0.9
     abstain: float = 0.2
 
@@ -66,7 +65,7 @@ class EvidenceFilter(ScoringStage):
         from ctxshaper.stages.evidence_filter.scores import Evidence
 
         evidence = Evidence(context, units, run, embedding=self.embedding, bm25=self.bm25)
-        scores: list[float] = evidence.scores(second_hop=self.second_hop).tolist()
+        scores: list[float] = evidence.scores().tolist()
         if evidence.answerable is not None:
             run.log.notes["answerable"] = evidence.answerable
         return scores
