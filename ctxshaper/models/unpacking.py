@@ -19,6 +19,8 @@ from ctxshaper.models.hashing import file_hash
 
 _MANIFEST = "manifest.json"
 _LAYOUT = 1  # of the copy: versions that write it in another way keep theirs beside this one
+# A larger file's copy would fill the disk of somebody who did not ask for it.
+_LARGEST = 2**30
 # Caches that could not be written: to try again would cost ten seconds each time.
 _GIVEN_UP: set[Path] = set()
 
@@ -27,15 +29,19 @@ def unpacked(source: ModelSource) -> ModelSource:
     """A GGUF model from its copy in the cache, made or repaired if need be; any other source as it is.
 
     transformers parses a GGUF file's header several times over: ten seconds in all for the embedded model, two minutes
-    for one with Gemma's 262,144 tokens. From the copy (float16: two bytes a weight, 270 MB of the embedded model) it
+    for one with Gemma's 262,144 tokens. From the copy (float16: two bytes a weight, 270 MB of the embedded one) it
     loads in a few. The copy holds a manifest with the SHA-256 of its files, checked once per process; a copy that
-    differs is made anew. Where the cache cannot be written, the GGUF file itself is loaded, with a warning.
+    differs is made anew. Where the cache cannot be written, the GGUF file itself is loaded, with a warning; a file of
+    more than a gibibyte is loaded as it is.
 
     Raises:
         ModelError: the GGUF file cannot be unpacked.
     """
     if not source.gguf_file:
         return source
+    with loading(source):
+        if source.files()[0].stat().st_size > _LARGEST:
+            return source
     folder = _folder(source)
     return source if folder is None else kept(source, folder)
 

@@ -205,6 +205,13 @@ def test_any_gguf_model_is_loaded_from_a_copy_of_its_own(source, tmp_path, monke
         assert load_lm(source, dtype=torch.float32, layers=1).config.num_hidden_layers == 1
 
 
+def test_a_large_file_is_not_copied(source, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("ctxshaper.models.unpacking._LARGEST", source.files()[0].stat().st_size - 1)
+    assert unpacked(source) is source
+    assert not list(tmp_path.glob("ctxshaper/*"))
+
+
 def test_weights_beyond_float16_are_loaded_from_the_gguf_file_itself(tmp_path, packed):
     source = resolve_lm(write(tmp_path / "large.gguf", spread=1e5))
     with pytest.warns(UserWarning, match=r"float16 cannot hold.*unpacked at every start"):
