@@ -65,7 +65,7 @@ def evaluate(
         raise InvalidInputError(f"{out} is a file; --out takes a folder")
     if against is not None and against.resolve() == out.resolve():
         raise InvalidInputError(f"--against {against} is where this run writes to; give it another --out")
-    from ctxshaper.evaluation.baselines import BASELINES, installed_baselines
+    from ctxshaper.evaluation.baselines import BASELINES, SLOW, installed_baselines
     from ctxshaper.evaluation.comparison import BASELINE, Comparison
     from ctxshaper.evaluation.report import to_html
     from ctxshaper.evaluation.results import FILE, earlier_results
@@ -74,10 +74,11 @@ def evaluate(
 
     console = Console(stderr=True)
     recipes: list[str] = []
+    quick = [BASELINE + one for one in installed_baselines() if one not in SLOW]
     for name in recipe or ["qa"]:
-        recipes += [BASELINE + one for one in installed_baselines()] if name == "baselines" else [name]
+        recipes += quick if name == "baselines" else [name]
     if "baselines" in (recipe or []) and (missing := [name for name in BASELINES if BASELINE + name not in recipes]):
-        console.print(f"not installed, and left out: {', '.join(missing)}")
+        console.print(f"left out, as not installed, or slow unless it is named: {', '.join(missing)}")
     budgets = [part.strip() for part in budget.split(",") if part.strip()]
     heads = HeadProfile.load(profile) if profile else None
     comparison = Comparison(

@@ -46,6 +46,10 @@ _PACKAGES = {
 }
 
 
+# They ask a whole language model about every question, or every sentence: seconds to a minute a question on a CPU.
+SLOW = ("icr", "qrhead", "sentinel", "exit", "llmlingua", "longllmlingua")
+
+
 def baseline(name: str) -> Stage:
     """The baseline of that name, as a stage.
 
