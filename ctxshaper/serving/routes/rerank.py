@@ -49,7 +49,7 @@ class RerankResult(BaseModel):
         relevance_score: 0 to 1. The best document's is the probability that the documents answer at all, where the
             recipe knows it; the others' are smaller by how much less of the evidence they are likely to hold.
         document: its text, if it was asked for.
-        pruned_text: what to keep of it, if that was asked for; empty where nothing is.
+        pruned_text: what to keep of it, without white space around it, if that was asked for; empty where nothing is.
         spans: where that stands in it, in characters.
     """
 
@@ -90,7 +90,7 @@ async def rerank(asked: RerankRequest, request: Request, service: Served) -> Ans
             result["document"] = {"text": passages[place].source}
         if prune:
             left = kept.get(place)
-            result["pruned_text"] = left.text if left else ""
+            result["pruned_text"] = left.text.strip() if left else ""
             result["spans"] = [[span.start, span.end] for span in left.spans] if left else []
         results.append(result)
     meta = {
