@@ -162,7 +162,7 @@ def _exported(reader: Reader) -> Path:
 
     name = re.sub(r"[^\w.-]", "_", reader.source.name)
     cache_home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = cache_home / "ctxshaper" / f"{name}-{reader.source.fingerprint()[:16]}-for-llmlingua"
+    folder = cache_home / "ctxshaper" / f"{name}-{reader.source.fingerprint()[:16]}-for-llmlingua-2"
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -178,7 +178,12 @@ def _exported(reader: Reader) -> Path:
         }
         (new / "config.json").write_text(json.dumps(config), encoding="utf-8")
         tokenizer = json.loads((new / "tokenizer_config.json").read_text(encoding="utf-8"))
-        tokenizer["tokenizer_class"] = "PreTrainedTokenizerFast"
+        # As it decodes by itself the older one drops the space in " ,", and LLMLingua's own assertions then fail.
+        tokenizer |= {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
         (new / "tokenizer_config.json").write_text(json.dumps(tokenizer), encoding="utf-8")
-        new.rename(folder)
+        try:
+            new.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # else another process was quicker
+                raise
     return folder

@@ -33,7 +33,8 @@ def main() -> None:
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "0")) or torch.get_num_threads())
     settings = {"trust_remote_code": False, "local_files_only": True}
-    compressor = PromptCompressor(sys.argv[1], device_map="cpu", model_config=settings)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    compressor = PromptCompressor(sys.argv[1], device_map=device, model_config=settings)
     for line in sys.stdin:
         try:
             answer = {"text": _compress(compressor, json.loads(line))}
