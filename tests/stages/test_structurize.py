@@ -102,6 +102,16 @@ def test_headings_from_the_text_ask_nobody_and_cite_their_own_words():
     assert shaped("", SOURCE, stage=Structurize(headings="text")).passages[0].complete
 
 
+def test_a_paragraph_that_a_stage_cut_into_is_still_one():
+    middle = SOURCE.index(" ", len(SOURCE) // 3), SOURCE.index(" ", len(SOURCE) // 2)
+    cut = Passage(SOURCE).keep([Span(0, middle[0]), Span(middle[1], len(SOURCE))])
+    assert shaped("", cut, stage=Structurize(headings="text", least=2)).passages[0].pieces == cut.pieces
+    start = PARAGRAPHS.index("\n\n") // 2
+    both = Passage(PARAGRAPHS).keep([Span(0, start), Span(start + 4, len(PARAGRAPHS))])
+    pieces = shaped("", both, stage=Structurize(headings="text", least=2)).passages[0].pieces
+    assert [type(piece) for piece in pieces] == [Written, Kept, Kept, Written, Kept]
+
+
 def test_where_headings_do_not_fit_the_context_stays():
     found = shaped(GOOD, SOURCE, budget=Budget(tokens=len(SOURCE) + 5))
     assert found.passages[0].complete

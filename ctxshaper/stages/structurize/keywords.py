@@ -11,14 +11,14 @@ from ctxshaper.reading.function_words import content_ranges
 _MOST = 4
 
 
-def keywords(source: str, groups: Sequence[Span]) -> list[tuple[Span, ...]]:
+def keywords(source: str, groups: Sequence[Sequence[Span]]) -> list[tuple[Span, ...]]:
     """For each paragraph the places of the words that it says most and the others least, in their order.
 
     Args:
         source: the passage's text.
-        groups: its paragraphs.
+        groups: its paragraphs, of each what is left of it.
     """
-    words = [_words(source, group) for group in groups]
+    words = [[word for span in group for word in _words(source, span)] for group in groups]
     whole = Counter(name for own in words for name, _ in own)
     return [_best(own, whole) for own in words]
 

@@ -71,7 +71,9 @@ class Structurize(WritingStage):
         for place, passage in enumerate(context.passages):
             if not _plain(passage) or len(_units(passage)) < self.least:
                 continue
-            groups = [span for span in _cut(passage, blocks(passage.source)) if _says(passage, span)]
+            # What was cut out of a paragraph makes no two of it.
+            cut = [[span for span in _cut(passage, [b]) if _says(passage, span)] for b in blocks(passage.source)]
+            groups = [spans for spans in cut if spans]
             if len(groups) > 1:
                 marked = zip(keywords(passage.source, groups), groups, strict=True)
                 found[place] = [piece for words, group in marked for piece in _keyworded(passage, words, group)]
@@ -135,10 +137,10 @@ def _outlined(units: Sequence[Span], topics: Sequence[Topic]) -> list[Piece]:
     return pieces
 
 
-def _keyworded(passage: Passage, words: Sequence[Span], group: Span) -> list[Piece]:
+def _keyworded(passage: Passage, words: Sequence[Span], group: Sequence[Span]) -> list[Piece]:
     told = ", ".join(passage.source[word.start : word.end] for word in words)
-    first = group.start == passage.spans[0].start
-    return [*([Written(_heading(told, first=first), tuple(words))] if told else []), Kept(group)]
+    first = group[0].start == passage.spans[0].start
+    return [*([Written(_heading(told, first=first), tuple(words))] if told else []), *map(Kept, group)]
 
 
 def _heading(text: str, *, first: bool) -> str:
