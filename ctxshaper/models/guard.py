@@ -25,6 +25,7 @@ def loading(source: ModelSource) -> Iterator[None]:
         ModelError: whatever went wrong.
     """
     try:
+        import torch
         from transformers.utils import logging as transformers_logging
     except ImportError as error:
         raise MissingDependencyError("reading needs torch and transformers; pip install 'ctxshaper[reader]'") from error
@@ -33,6 +34,11 @@ def loading(source: ModelSource) -> Iterator[None]:
             yield
         except (CtxshaperError, MemoryError):
             raise
+        except torch.OutOfMemoryError as error:
+            raise ModelError(
+                f"the model {source.name!r} does not fit beside what the device's memory holds already; end what else "
+                f"runs there, or take a smaller model or device='cpu': {error}"
+            ) from error
         except Exception as error:
             # Files of others can be broken in every way: safetensors, tokenizers and configs each have their errors.
             raise ModelError(

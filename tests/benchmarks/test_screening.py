@@ -36,10 +36,15 @@ def test_hosts_repeat_and_differ():
         assert all("{" + "person}" not in text for text in texts)
 
 
+@pytest.fixture(scope="module")
+def some_hosts():
+    return hosts(6, 1)
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_injection_lies_where_it_is_said_to(kind):
+def test_an_injection_lies_where_it_is_said_to(kind, some_hosts):
     draw = random.Random(5)
-    for host in hosts(6, 1)[kind]:
+    for host in some_hosts[kind]:
         text = attack("polite", draw)
         whole, start, end = injected(host, kind, text, draw)
         assert " ".join(text.split()) in " ".join(whole[start:end].split())

@@ -1,9 +1,12 @@
 """Every baseline runs in the same harness: within the budget, and what it says it kept is what stands in the text."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from ctxshaper import InvalidInputError, Pipeline
-from ctxshaper.evaluation.baselines import BASELINES, baseline, installed_baselines
+from ctxshaper.evaluation.baselines import BASELINES, baseline, installed_baselines, lingua
 from ctxshaper.evaluation.metrics import held
 from ctxshaper.evaluation.questions import made_up_questions
 
@@ -55,3 +58,24 @@ def test_the_best_stand_at_both_ends_once_reordered(reader, embedder):
 def test_an_unknown_baseline_is_named():
     with pytest.raises(InvalidInputError, match=r"no baseline 'x'.*bm25"):
         baseline("x")
+
+
+def test_llmlinguas_model_is_written_once_by_whoever_is_first(reader, tmp_path, monkeypatch):
+    class Written:
+        def save_pretrained(self, folder):
+            folder.mkdir(exist_ok=True)
+            for name in ("config.json", "tokenizer_config.json"):
+                (folder / name).write_text('{"clean_up_tokenization_spaces": true}', encoding="utf-8")
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(lingua, "load_lm", lambda *_, **__: Written())
+    monkeypatch.setattr(lingua, "load_tokenizer", lambda _: Written())
+    folder = lingua._exported(reader)
+    settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    assert not settings["clean_up_tokenization_spaces"]  # the text of " ," would come back as ","
+    # Another process is there between the look and the last step.
+    monkeypatch.setattr(Path, "is_dir", lambda path, seen=[]: path != folder or bool(seen) or seen.append(1))
+    (folder / "theirs").touch()
+    assert lingua._exported(reader) == folder
+    assert (folder / "theirs").exists()
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]

@@ -16,6 +16,7 @@ from transformers.utils import logging as transformers_logging
 from ctxshaper import ModelError, Reader
 from ctxshaper.models.decoder import Decoder
 from ctxshaper.models.finding import resolve_lm
+from ctxshaper.models.guard import loading
 from ctxshaper.models.loading import load_lm, load_tokenizer
 
 CPU = torch.device("cpu")
@@ -119,8 +120,6 @@ def test_loading_is_quiet(tiny_model, capfd):
 
 
 def test_what_others_set_meanwhile_stays(tiny_model):
-    from ctxshaper.models.guard import loading
-
     transformers_logging.disable_progress_bar()
     try:
         with loading(resolve_lm(tiny_model("llama"))):
@@ -137,3 +136,9 @@ def test_a_slow_tokenizer_is_one_clear_error():
 
     with pytest.raises(ModelError, match="no fast tokenizer"):
         Encoder(io.StringIO())
+
+
+def test_a_full_device_is_not_taken_for_a_wrong_name(tiny_model):
+    source = resolve_lm(tiny_model("llama"))
+    with pytest.raises(ModelError, match="does not fit beside what the device's memory holds"), loading(source):
+        raise torch.OutOfMemoryError("Tried to allocate 54.00 MiB")
