@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Generator as Flow
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Literal
 
 from ctxshaper.data import Context, Kept, Passage, Piece, Span, Written, intersect
@@ -71,9 +73,7 @@ class Structurize(WritingStage):
         for place, passage in enumerate(context.passages):
             if not _plain(passage) or len(_units(passage)) < self.least:
                 continue
-            # What was cut out of a paragraph makes no two of it.
-            cut = [[span for span in _cut(passage, [b]) if _says(passage, span)] for b in blocks(passage.source)]
-            groups = [spans for spans in cut if spans]
+            groups = _paragraphs(passage)
             if len(groups) > 1:
                 marked = zip(keywords(passage.source, groups), groups, strict=True)
                 found[place] = [piece for words, group in marked for piece in _keyworded(passage, words, group)]
@@ -123,6 +123,14 @@ def _says(passage: Passage, span: Span) -> bool:
 
 def _units(passage: Passage) -> list[Span]:
     return [span for span in _cut(passage, sentences(passage.source)) if _says(passage, span)]
+
+
+def _paragraphs(passage: Passage) -> list[list[Span]]:
+    """Of each paragraph what is left of it: what was cut out of the middle of one makes no two of it."""
+    whole = blocks(passage.source)
+    starts = [block.start for block in whole]
+    left = [span for span in _cut(passage, whole) if _says(passage, span)]
+    return [list(own) for _, own in groupby(left, lambda span: bisect_right(starts, span.start))]
 
 
 def _texts(passage: Passage, units: Sequence[Span]) -> list[str]:
