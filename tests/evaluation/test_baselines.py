@@ -74,7 +74,8 @@ def test_llmlinguas_model_is_written_once_by_whoever_is_first(reader, tmp_path, 
     settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
     assert not settings["clean_up_tokenization_spaces"]  # the text of " ," would come back as ","
     # Another process is there between the look and the last step.
-    monkeypatch.setattr(Path, "is_dir", lambda path, seen=[]: path != folder or bool(seen) or seen.append(1))
+    is_dir, looks = Path.is_dir, iter([False])
+    monkeypatch.setattr(Path, "is_dir", lambda path: next(looks, True) if path == folder else is_dir(path))
     (folder / "theirs").touch()
     assert lingua._exported(reader) == folder
     assert (folder / "theirs").exists()

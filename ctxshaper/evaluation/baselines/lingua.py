@@ -162,6 +162,7 @@ def _exported(reader: Reader) -> Path:
 
     name = re.sub(r"[^\w.-]", "_", reader.source.name)
     cache_home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    # The last number counts up when what is written there changes.
     folder = cache_home / "ctxshaper" / f"{name}-{reader.source.fingerprint()[:16]}-for-llmlingua-2"
     if folder.is_dir():
         return folder
